@@ -18,9 +18,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         descriptors = Path(folder, "descriptors.binpb")
         descriptors.write_bytes(FileDescriptorSet(file=request.proto_file).SerializeToString())
-        services = [file.name for file in request.proto_file if file.name in set(request.file_to_generate) and file.service]
+        services = [
+            file.name for file in request.proto_file if file.name in set(request.file_to_generate) and file.service
+        ]
         arguments = [f"--descriptor_set_in={descriptors}", f"--grpc_python_out={folder}", *services]
-        if services and protoc.main(["protoc", *arguments]) != 0:
+        if services and protoc.main(["protoc", *arguments]) != 0:  # type: ignore[no-untyped-call]
             response.error = "grpc_tools.protoc failed; its messages stand above"
         for path in sorted(Path(folder).rglob("*.py")):
             response.file.add(name=str(path.relative_to(folder)), content=path.read_text())

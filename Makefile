@@ -1,0 +1,56 @@
+# Everything that people and CI do here. `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+UV_VERSION := 0.13.9
+export UV_LINK_MODE ?= copy
+export UV_NO_PROGRESS ?= 1
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+run: .venv/.complete ## start everything and print how to call it; Ctrl-C stops it
+	@exec .venv/bin/decisiongraph run
+
+test: .venv/.complete ## run all tests
+	@exec .venv/bin/python -m pytest
+
+check: .venv/.complete ## check format, lint, types, import rules and the contract
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/buf format --diff --exit-code proto
+	tools/fetch_protos.sh
+	.venv/bin/buf lint
+
+breaking: .venv/.complete ## compare the contract with that of BASE (a git ref)
+	tools/fetch_protos.sh
+	tools/check_breaking.sh "$(BASE)"
+
+generate: .venv/.complete ## write generated/ from proto/ (needs Go)
+	tools/generate.sh
+
+format: .venv/.complete ## format the code and the contract
+	.venv/bin/ruff check --fix-only .
+	.venv/bin/ruff format .
+	.venv/bin/buf format -w proto
+
+setup: .venv/.complete ## build the environment in .venv
+
+clean: ## remove environment and caches; the data in .run stays
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache third_party dist
+
+.venv/.complete: uv.lock pyproject.toml
+	@[ -n "$(PYTHON)" ] || { echo "No Python found. Install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3.11"; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is $$("$(PYTHON)" --version), and 3.11 or newer is needed. Name another: make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Building the environment in .venv (a few seconds to a minute) ..."
+	@[ -x .venv/bin/python ] || "$(PYTHON)" -m venv .venv || { echo "Python cannot make environments here; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@.venv/bin/uv --version 2>/dev/null | grep -qF "$(UV_VERSION)" || .venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
+	@VIRTUAL_ENV= .venv/bin/uv sync --quiet --frozen --all-extras --python .venv/bin/python
+	@touch $@
+
+.PHONY: help run test check breaking generate format setup clean

@@ -1,0 +1,1 @@
+"""The `decisiongraph` command, one file per command group."""

@@ -1,0 +1,26 @@
+"""The `decisiongraph` command: the list of its commands. Each imports what it needs when it runs."""
+
+import typer
+
+from decisiongraph_service.cli import migrate, run, serve, token
+
+app = typer.Typer(
+    name="decisiongraph",
+    help="Records the decisions of AI agents and automation, and answers afterwards what happened and why.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run")(run.run)
+app.command("serve")(serve.serve)
+app.command("migrate")(migrate.migrate)
+app.command("token")(token.token)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""The projection `trace_summary`: one row per trace, from its TraceStarted and TraceFinished events only.
+
+Source: docs/reference/PROJECTION_AND_REPLAY_SEMANTICS.md, Trace summary. Pure; the same events give the same
+row.
+"""
+
+from dataclasses import dataclass, replace
+from typing import NotRequired, TypedDict
+
+import orjson
+
+from decisiongraph_service.domain import vocabulary
+from decisiongraph_service.domain.events import StoredEvent
+
+
+@dataclass(frozen=True, slots=True)
+class TraceSummaryRow:
+    """What the read model knows of a trace. Times are the `occurred_at` of their events, as sent."""
+
+    trace_id: str
+    workflow: str
+    title: str
+    primary_entity_type: str
+    primary_entity_id: str
+    primary_entity_system: str | None
+    """The only column outside the digest."""
+    outcome: str | None
+    """`None` until the trace is finished."""
+    started_at: str
+    finished_at: str | None
+    event_count: int
+    """1 for an open trace, 2 for a finished one: only the events that had an effect here."""
+    last_log_seq: int
+    """Log position of the last event that had an effect here."""
+
+
+class _Entity(TypedDict):
+    entity_type: str
+    entity_id: str
+    system: NotRequired[str | None]
+
+
+class _Started(TypedDict):
+    workflow: str
+    title: str
+    primary_entity: _Entity
+
+
+class _Finished(TypedDict):
+    outcome: str
+
+
+def apply(row: TraceSummaryRow | None, event: StoredEvent) -> TraceSummaryRow | None:
+    """Return the row of the event's trace after the event.
+
+    Args:
+        row: The row before it; `None` if there is none yet.
+        event: The next event of the same trace. It passed the checks of an append, so its payload has the
+            shape of its type.
+
+    Returns:
+        The new row, or `row` itself if the event has no effect here. A TraceFinished without a row changes
+        nothing, as an update of no rows; replay refuses such a log before it comes to that.
+    """
+    if event.event_type == vocabulary.TRACE_STARTED:
+        return _started(event)
+    if event.event_type == vocabulary.TRACE_FINISHED and row is not None:
+        return _finished(row, event)
+    return row
+
+
+def _started(event: StoredEvent) -> TraceSummaryRow:
+    payload: _Started = orjson.loads(event.canonical_payload)
+    entity = payload["primary_entity"]
+    return TraceSummaryRow(
+        trace_id=event.trace_id,
+        workflow=payload["workflow"],
+        title=payload["title"],
+        primary_entity_type=entity["entity_type"],
+        primary_entity_id=entity["entity_id"],
+        primary_entity_system=entity.get("system"),
+        outcome=None,
+        started_at=event.occurred_at,
+        finished_at=None,
+        event_count=1,
+        last_log_seq=event.log_seq,
+    )
+
+
+def _finished(row: TraceSummaryRow, event: StoredEvent) -> TraceSummaryRow:
+    payload: _Finished = orjson.loads(event.canonical_payload)
+    return replace(
+        row,
+        outcome=payload["outcome"],
+        finished_at=event.occurred_at,
+        event_count=row.event_count + 1,
+        last_log_seq=event.log_seq,
+    )

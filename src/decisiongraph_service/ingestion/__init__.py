@@ -1,0 +1,1 @@
+"""Appending events: checks, decision and commit."""

@@ -1,0 +1,198 @@
+"""Group commit: appends of one tenant that wait are committed together, each caller is answered on its own.
+
+Each tenant has a bounded queue and at most one commit at work in a process; different tenants commit in parallel,
+taking turns for the database. Whatever other processes do, a batch is committed only behind the head that it was
+decided for.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from decisiongraph_service.domain import errors
+from decisiongraph_service.domain.append_batch import BatchPlan, Placed, Refusal
+from decisiongraph_service.domain.events import CheckedEvent
+from decisiongraph_service.domain.vocabulary import TenantId
+from decisiongraph_service.storage import event_log
+from decisiongraph_service.storage.commit_signal import CommitSignal
+from decisiongraph_service.storage.database import Database, TenantTransaction
+
+_OPTIMISTIC_TRIES: Final = 2
+"""Then the head is locked first, so that a busy tenant with writers in many processes makes progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLimits:
+    """How much may wait and how much is committed at once, per tenant."""
+
+    waiting_events: int = 4_000
+    waiting_bytes: int = 32 * 1024 * 1024
+    batch_events: int = 1_000
+    batch_bytes: int = 8 * 1024 * 1024
+
+
+@dataclass(slots=True, eq=False)
+class _Submission:
+    events: Sequence[CheckedEvent]
+    size: int
+    answer: "asyncio.Future[list[Placed] | Refusal]"
+
+
+@dataclass(slots=True)
+class _TenantQueue:
+    submissions: deque[_Submission] = field(default_factory=deque)
+    events: int = 0
+    size: int = 0
+
+
+class GroupCommitter:
+    """Commits the submissions of all tenants of a process."""
+
+    def __init__(
+        self,
+        database: Database,
+        signal: CommitSignal,
+        *,
+        clock: Callable[[], int],
+        parallel_commits: int,
+        limits: QueueLimits | None = None,
+    ) -> None:
+        """Set up.
+
+        Args:
+            database: Where the logs are.
+            signal: Is told of every tenant whose log has grown.
+            clock: The time in microseconds since 1970-01-01T00:00:00Z.
+            parallel_commits: How many tenants commit at the same time.
+            limits: How much may wait.
+        """
+        self._database = database
+        self._signal = signal
+        self._clock = clock
+        self._limits = limits or QueueLimits()
+        self._queues: dict[TenantId, _TenantQueue] = {}
+        # First come, first served: a tenant takes one batch and goes to the end of the line.
+        self._turns = asyncio.Semaphore(parallel_commits)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def submit(self, tenant_id: TenantId, events: Sequence[CheckedEvent]) -> list[Placed] | Refusal:
+        """Append events of one tenant, all or none, and return after their durable commit.
+
+        A caller that is cancelled while its submission waits takes it back; one whose submission is being committed
+        does not: it is committed, and sending it again finds it reused.
+
+        Raises:
+            RateLimited: too much waits for this tenant.
+            NotFound: the tenant does not exist.
+            StorageUnavailable: the database failed; whether the events were stored is found out by sending them again.
+        """
+        queue = self._queues.get(tenant_id)
+        size = sum(len(checked.canonical_payload) for checked in events)
+        if queue is None:
+            queue = self._queues[tenant_id] = _TenantQueue()
+            self._start(tenant_id, queue)
+        elif queue.events and (
+            queue.events + len(events) > self._limits.waiting_events or queue.size + size > self._limits.waiting_bytes
+        ):
+            raise errors.RateLimited(
+                f"tenant:{tenant_id}", f"{self._limits.waiting_events} events waiting to be committed"
+            )
+        submission = _Submission(events, size, asyncio.get_running_loop().create_future())
+        queue.submissions.append(submission)
+        queue.events += len(events)
+        queue.size += size
+        return await submission.answer
+
+    async def drain(self) -> None:
+        """Wait until nothing is being committed. New submissions are still taken: stop them first."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _start(self, tenant_id: TenantId, queue: _TenantQueue) -> None:
+        task = asyncio.create_task(self._commit_all(tenant_id, queue), name=f"group-commit:{tenant_id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _commit_all(self, tenant_id: TenantId, queue: _TenantQueue) -> None:
+        """Commit batch after batch until nothing waits."""
+        try:
+            while queue.submissions:
+                async with self._turns:
+                    batch = self._take(queue)
+                    if batch:
+                        await self._commit_and_answer(tenant_id, batch)
+        finally:
+            del self._queues[tenant_id]
+            for submission in queue.submissions:
+                _fail(submission, errors.StorageUnavailable("the server is stopping; send the request again"))
+
+    def _take(self, queue: _TenantQueue) -> list[_Submission]:
+        """The next batch: what waits, up to the limits, without what its callers took back."""
+        batch: list[_Submission] = []
+        events = size = 0
+        while queue.submissions:
+            submission = queue.submissions[0]
+            more_events, more_size = events + len(submission.events), size + submission.size
+            if batch and (more_events > self._limits.batch_events or more_size > self._limits.batch_bytes):
+                break
+            queue.submissions.popleft()
+            queue.events -= len(submission.events)
+            queue.size -= submission.size
+            if not submission.answer.done():
+                batch.append(submission)
+                events, size = more_events, more_size
+        return batch
+
+    async def _commit_and_answer(self, tenant_id: TenantId, batch: list[_Submission]) -> None:
+        try:
+            outcomes, grown = await self._commit(tenant_id, batch)
+        except errors.DecisionGraphError as error:
+            for submission in batch:
+                _fail(submission, error)
+            return
+        except BaseException as error:
+            # A cancelled commit may still have happened: its callers find out by sending the events again.
+            unknown = errors.StorageUnavailable("the commit was interrupted; send the request again, with the same key")
+            for submission in batch:
+                _fail(submission, error if isinstance(error, Exception) else unknown)
+            if not isinstance(error, Exception):
+                raise
+            return
+        for submission, outcome in zip(batch, outcomes, strict=True):
+            if not submission.answer.done():
+                submission.answer.set_result(outcome)
+        if grown:
+            self._signal.committed(tenant_id)
+
+    async def _commit(self, tenant_id: TenantId, batch: list[_Submission]) -> tuple[list[list[Placed] | Refusal], bool]:
+        for _ in range(_OPTIMISTIC_TRIES):
+            async with self._database.tenant_statements(tenant_id) as statements:
+                result = await self._try(statements, batch)
+            if result is not None:
+                return result
+        async with self._database.tenant_transaction(tenant_id) as transaction:
+            await event_log.lock_head(transaction)
+            result = await self._try(transaction, batch)
+        if result is None:
+            raise AssertionError("the head moved while it was locked")
+        return result
+
+    async def _try(
+        self, transaction: TenantTransaction, batch: list[_Submission]
+    ) -> tuple[list[list[Placed] | Refusal], bool] | None:
+        """Decide and write once; None if somebody else appended in between."""
+        view = await event_log.fetch_log_view(transaction, [event for part in batch for event in part.events])
+        if view is None:
+            raise errors.NotFound("tenant", transaction.tenant_id)
+        plan = BatchPlan(transaction.tenant_id, view, recorded_at_micros=self._clock())
+        outcomes = [plan.place(submission.events) for submission in batch]
+        if plan.rows and not await event_log.append(transaction, plan.rows, expected_head=view.head):
+            return None
+        return outcomes, bool(plan.rows)
+
+
+def _fail(submission: _Submission, error: Exception) -> None:
+    if not submission.answer.done():
+        submission.answer.set_exception(error)

@@ -1,0 +1,1 @@
+"""Answering questions about the log and its projections."""

@@ -1,0 +1,1 @@
+"""What every rpc goes through before and after its servicer."""

@@ -1,0 +1,44 @@
+"""What a servicer may know about the call that it answers."""
+
+import contextvars
+from dataclasses import dataclass
+from typing import Final
+
+from decisiongraph_service.access.tokens import Caller
+from decisiongraph_service.domain.vocabulary import TenantId
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call that passed authentication and authorization."""
+
+    request_id: str
+    caller: Caller | None
+    """None for an rpc that answers without a token."""
+    tenant_id: TenantId | None
+    """None for an rpc that acts on the whole installation."""
+
+
+_CURRENT: Final[contextvars.ContextVar[Call]] = contextvars.ContextVar("decisiongraph_call")
+
+
+def enter(call: Call) -> None:
+    """Make `call` the one that this task answers."""
+    _CURRENT.set(call)
+
+
+def current() -> Call:
+    """The call that this task answers."""
+    return _CURRENT.get()
+
+
+def tenant() -> TenantId:
+    """The tenant that the call acts in.
+
+    Raises:
+        LookupError: the rpc is installation-wide and has none; asking is a mistake in the servicer.
+    """
+    tenant_id = current().tenant_id
+    if tenant_id is None:
+        raise LookupError("this rpc acts on the whole installation; the contract declares no tenant for it")
+    return tenant_id

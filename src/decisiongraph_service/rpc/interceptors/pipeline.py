@@ -1,0 +1,189 @@
+"""The way of every call: request id, admission, decoding, validation, the servicer, and the answer to what went wrong.
+
+One place, so that no rpc can be served without it. Reflection passes through the same gate; health does not.
+"""
+
+import inspect
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import grpc
+import protovalidate
+import structlog
+from google.protobuf.message import Message
+
+from decisiongraph_service.domain import errors
+from decisiongraph_service.rpc import decoding, status, violations
+from decisiongraph_service.rpc.interceptors import call, request_id
+from decisiongraph_service.rpc.interceptors.authentication import Gate
+from decisiongraph_service.rpc.interceptors.call import Call
+
+_HEALTH: Final = "/grpc.health.v1.Health/"
+_Context = grpc.aio.ServicerContext[Any, Any]
+if TYPE_CHECKING:
+    _Handler = grpc.RpcMethodHandler[Any, Any]  # not subscriptable at run time
+
+_log = structlog.get_logger("decisiongraph.rpc")
+
+
+class Pipeline(grpc.aio.ServerInterceptor):
+    """Wraps the handler of every rpc."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        *,
+        request_types: Mapping[str, type[Message]],
+        checked_by_domain: frozenset[str],
+        max_request_bytes: int,
+        max_concurrent_calls: int,
+    ) -> None:
+        """Set up.
+
+        Args:
+            gate: Decides who may call.
+            request_types: The request message of each rpc of the contract, by path.
+            checked_by_domain: Paths whose requests the domain checks itself, in an order that callers rely on.
+            max_request_bytes: Longest request message.
+            max_concurrent_calls: Most calls at work at once.
+        """
+        self._gate = gate
+        self._request_types = request_types
+        self._checked_by_domain = checked_by_domain
+        self._max_request_bytes = max_request_bytes
+        self._max_concurrent_calls = max_concurrent_calls
+        self._running = 0
+        self._validator = protovalidate.Validator()
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable["_Handler | None"]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "_Handler | None":
+        """The handler of an rpc with everything around it; None if there is no such rpc."""
+        handler = await continuation(handler_call_details)
+        path = str(handler_call_details.method)
+        if handler is None or path.startswith(_HEALTH):
+            return handler
+        decoder: Callable[[bytes], Any] | None = handler.request_deserializer
+        if path in self._request_types:
+            decoder = decoding.tolerant_decoder(self._request_types[path], self._max_request_bytes)
+        if handler.request_streaming:
+            return grpc.stream_stream_rpc_method_handler(
+                self._streaming(path, handler.stream_stream), decoder, handler.response_serializer
+            )
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(
+                self._streaming(path, handler.unary_stream), decoder, handler.response_serializer
+            )
+        return grpc.unary_unary_rpc_method_handler(
+            self._unary(path, handler.unary_unary), decoder, handler.response_serializer
+        )
+
+    def _unary(self, path: str, behaviour: Callable[..., Any] | None) -> Callable[[Any, _Context], Awaitable[Any]]:
+        async def answer(request: Any, context: _Context) -> Any:
+            async with _Answering(self, path, context) as admitted:
+                self._check(path, request)
+                call.enter(admitted)
+                return await _started(path, behaviour, request, context)
+
+        return answer
+
+    def _streaming(
+        self, path: str, behaviour: Callable[..., Any] | None
+    ) -> Callable[[Any, _Context], AsyncIterator[Any]]:
+        async def answer(request: Any, context: _Context) -> AsyncIterator[Any]:
+            async with _Answering(self, path, context) as admitted:
+                if path in self._request_types and not hasattr(request, "__aiter__"):
+                    self._check(path, request)
+                call.enter(admitted)
+                async for response in await _started(path, behaviour, request, context):
+                    yield response
+
+        return answer
+
+    def _check(self, path: str, request: Any) -> None:
+        if isinstance(request, decoding.Undecodable):
+            raise request.error()
+        if path in self._checked_by_domain:
+            return
+        found = violations.of_message(self._validator, request)
+        if found:
+            raise errors.InvalidArgument(found)
+
+    def begin(self, path: str, metadata: Mapping[str, str | bytes], chosen_id: str) -> Call:
+        """Admit one more call, or refuse it because of who calls or how many are at work."""
+        admitted = self._gate.admit(path, metadata, chosen_id)
+        if self._running >= self._max_concurrent_calls:
+            raise errors.RateLimited("the server", f"{self._max_concurrent_calls} calls at once")
+        self._running += 1
+        return admitted
+
+    def end(self) -> None:
+        """One call less."""
+        self._running -= 1
+
+
+class _Answering:
+    """The frame of one call: begins it, and turns whatever it raises into a status."""
+
+    def __init__(self, pipeline: Pipeline, path: str, context: _Context) -> None:
+        self._pipeline = pipeline
+        self._path = path
+        self._context = context
+        self._metadata = dict(context.invocation_metadata() or ())
+        self._request_id = request_id.choose(self._metadata.get(request_id.HEADER))
+        self._began = time.perf_counter()
+        self._admitted: Call | None = None
+
+    async def __aenter__(self) -> Call:
+        try:
+            self._admitted = self._pipeline.begin(self._path, self._metadata, self._request_id)
+        except errors.DecisionGraphError as error:
+            await self._refuse(error)
+        self._context.set_trailing_metadata(((request_id.HEADER, self._request_id),))
+        return self._admitted
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._pipeline.end()
+        if error is None:
+            self._report("call_answered", "debug", code="OK")
+        elif isinstance(error, errors.DecisionGraphError):
+            await self._refuse(error)
+        elif isinstance(error, Exception) and not isinstance(error, grpc.aio.AbortError):
+            self._report("call_failed", "error", code="INTERNAL", exc_info=error)
+            await self._abort(status.of_failure(self._request_id))
+
+    async def _refuse(self, error: errors.DecisionGraphError) -> NoReturn:
+        refusal = status.of_error(error, self._request_id)
+        cause = {"cause": repr(error.__cause__)} if isinstance(error, errors.StorageUnavailable) else {}
+        level = "warning" if isinstance(error, errors.StorageUnavailable) else "info"
+        self._report("call_refused", level, code=refusal.code.name, reason=refusal.reason, **cause)
+        await self._abort(refusal)
+
+    async def _abort(self, refusal: status.ErrorStatus) -> NoReturn:
+        trailers = ((request_id.HEADER, self._request_id), *refusal.trailers())
+        await self._context.abort(refusal.code, refusal.status.message, trailers)
+
+    def _report(self, event: str, level: str, **facts: object) -> None:
+        caller = self._admitted.caller if self._admitted else None
+        getattr(_log, level)(
+            event,
+            rpc=self._path,
+            request_id=self._request_id,
+            tenant=self._admitted.tenant_id if self._admitted else None,
+            account=caller.account_id if caller else None,
+            milliseconds=round((time.perf_counter() - self._began) * 1000, 1),
+            **facts,
+        )
+
+
+async def _started(path: str, behaviour: Callable[..., Any] | None, request: Any, context: _Context) -> Any:
+    if behaviour is None:
+        raise errors.Unimplemented(path)
+    try:
+        result = behaviour(request, context)
+        return await result if inspect.isawaitable(result) else result
+    except NotImplementedError as error:
+        raise errors.Unimplemented(path) from error

@@ -1,0 +1,66 @@
+"""google.protobuf.Struct to JSON objects and back, without rounding anything.
+
+A Struct's numbers are doubles: integral ones become `int`, others stay `float` for the domain to refuse.
+"""
+
+from typing import Final
+
+from google.protobuf import struct_pb2
+
+from decisiongraph_service.domain.events import JsonObject, JsonValue
+
+
+class _NotJson:
+    """Stands for a google.protobuf.Value without a kind, which is no JSON value; the domain refuses it."""
+
+
+_NOT_JSON: Final = _NotJson()
+
+
+def to_object(struct: struct_pb2.Struct) -> dict[str, JsonValue]:
+    """The JSON object that a Struct holds."""
+    return {key: _to_value(value) for key, value in struct.fields.items()}
+
+
+def _to_value(value: struct_pb2.Value) -> JsonValue:
+    match value.WhichOneof("kind"):
+        case "string_value":
+            return value.string_value
+        case "number_value":
+            number = value.number_value
+            return int(number) if number.is_integer() else number
+        case "bool_value":
+            return value.bool_value
+        case "struct_value":
+            return to_object(value.struct_value)
+        case "list_value":
+            return [_to_value(item) for item in value.list_value.values]
+        case "null_value":
+            return None
+        case _:
+            return _NOT_JSON  # type: ignore[return-value]
+
+
+def fill(struct: struct_pb2.Struct, content: JsonObject) -> None:
+    """Copy a JSON object into an empty Struct."""
+    for key, value in content.items():
+        _fill_value(struct.fields[key], value)
+
+
+def _fill_value(target: struct_pb2.Value, value: JsonValue) -> None:
+    match value:
+        case None:
+            target.null_value = struct_pb2.NULL_VALUE
+        case bool():
+            target.bool_value = value
+        case str():
+            target.string_value = value
+        case int() | float():
+            target.number_value = value
+        case list():
+            target.list_value.SetInParent()
+            for item in value:
+                _fill_value(target.list_value.values.add(), item)
+        case _:
+            target.struct_value.SetInParent()
+            fill(target.struct_value, value)

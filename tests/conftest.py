@@ -1,0 +1,127 @@
+"""Servers once per run, a tenant per test.
+
+Postgres, the gRPC server and Envoy are the real ones: the server is the command `decisiongraph serve`, Envoy runs the
+committed configuration with this run's addresses. Everything is on free ports and in a temporary folder, so that test
+runs may overlap.
+"""
+
+import itertools
+import os
+import shutil
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import httpx
+import pytest
+
+from decisiongraph_service.access import keys, tenancy, tokens
+from decisiongraph_service.domain.vocabulary import TenantId
+from decisiongraph_service.runtime import children, embedded_postgres, envoy, ports, server
+from decisiongraph_service.runtime.assets import asset
+from decisiongraph_service.storage import migrations
+from decisiongraph_service.storage.database import Database
+from tests.calling import Callers, Service, Tenant, wait_until_serving
+
+
+@pytest.fixture(scope="session")
+async def database_url() -> AsyncIterator[str]:
+    """A migrated database on a Postgres of this run."""
+    async with embedded_postgres.temporary_postgres() as postgres:
+        await migrations.upgrade(postgres.dsn, server.migrations_folder())
+        yield postgres.dsn
+
+
+@pytest.fixture(scope="session")
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """The service's own view of the database."""
+    opened = await Database.open(database_url, pool_size=10)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture(scope="session")
+async def service(database_url: str) -> AsyncIterator[Service]:
+    """A running server behind a running Envoy."""
+    folder = Path(tempfile.mkdtemp(prefix="decisiongraph-test-"))
+    key = keys.load_or_create(folder / "token-key.pem")
+    grpc_port = ports.free_port()
+    rest_port = ports.free_port(besides=(grpc_port,))
+    admin_port = ports.free_port(besides=(grpc_port, rest_port))
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("DG_")},
+        "DG_DATABASE_URL": database_url,
+        "DG_DATA_DIR": str(folder),
+        "DG_GRPC_PORT": str(grpc_port),
+        "DG_SHUTDOWN_GRACE_SECONDS": "1",
+    }
+    config = folder / "envoy.yaml"
+    config.write_text(envoy_config(rest_port, grpc_port, admin_port))
+    running = children.Children(folder / "logs", folder / "children.json")
+    try:
+        await running.start(
+            children.ChildSpec(
+                "server", (sys.executable, "-m", "decisiongraph_service.cli.main", "serve"), env=environment
+            )
+        )
+        await running.start(children.ChildSpec("envoy", envoy.command(config, concurrency=1)))
+        await running.during(wait_until_serving(f"127.0.0.1:{grpc_port}"))
+        await running.during(envoy.wait_ready(admin_port, timeout_seconds=20))
+        yield Service(f"http://127.0.0.1:{rest_port}", f"127.0.0.1:{grpc_port}", key, folder, running)
+    finally:
+        await running.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def envoy_config(rest_port: int, grpc_port: int, admin_port: int) -> str:
+    """The committed configuration with these ports."""
+    return envoy.render_config(
+        asset("envoy/envoy.yaml"),
+        rest_host="127.0.0.1",
+        rest_port=rest_port,
+        grpc_addresses=[("127.0.0.1", grpc_port)],
+        admin_port=admin_port,
+        descriptor_set=asset("generated/decisiongraph.binpb"),
+        lua_script=asset("envoy/http_status.lua"),
+    )
+
+
+_RUN = uuid.uuid4().hex[:8]
+_NUMBERS = itertools.count()
+
+
+@pytest.fixture
+async def tenant_id(database: Database) -> TenantId:
+    """A tenant of this test alone."""
+    tenant_id = TenantId(f"t{_RUN}-{next(_NUMBERS)}")
+    await tenancy.create_tenant(database, tenant_id, clock=server.clock_micros)
+    return tenant_id
+
+
+@pytest.fixture
+def tenant(service: Service, tenant_id: TenantId) -> Tenant:
+    """The test's tenant and a token per role for it."""
+    return Tenant(
+        tenant_id,
+        {role: service.token(tenant_ids=[tenant_id], roles=[role]) for role in tokens.ROLES},
+    )
+
+
+@pytest.fixture
+async def callers(service: Service, tenant: Tenant) -> AsyncIterator[Callers]:
+    """Both ways to call the service for the test's tenant."""
+    async with (
+        grpc.aio.insecure_channel(service.grpc) as channel,
+        httpx.AsyncClient(base_url=service.rest, timeout=30) as client,
+    ):
+        yield Callers(tenant, channel, client)
+
+
+@pytest.fixture
+def now() -> int:
+    """Seconds since 1970-01-01T00:00:00Z."""
+    return int(time.time())

@@ -1,0 +1,116 @@
+"""What is filled into the committed configuration of Envoy, by a sample that has its structure."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from decisiongraph_service.runtime import envoy
+
+SAMPLE = """
+admin:
+  address:
+    socket_address: {address: 127.0.0.1, port_value: 9901}
+static_resources:
+  listeners:
+    - name: public
+      address:
+        socket_address: {address: 127.0.0.1, port_value: 8080}
+      filter_chains:
+        - filters:
+            - name: envoy.filters.network.http_connection_manager
+              typed_config:
+                access_log: [&shared {name: shared}, *shared]
+                http_filters:
+                  - name: envoy.filters.http.lua
+                    typed_config:
+                      default_source_code: {filename: envoy/http_status.lua}
+                  - name: envoy.filters.http.grpc_json_transcoder
+                    typed_config:
+                      proto_descriptor: generated/decisiongraph.binpb
+                      services: [decisiongraph.v1.QueryService]
+                  - name: envoy.filters.http.router
+  clusters:
+    - name: other
+    - name: decisiongraph
+      connect_timeout: 1s
+      load_assignment:
+        cluster_name: decisiongraph
+        endpoints:
+          - lb_endpoints:
+              - endpoint:
+                  address:
+                    socket_address: {address: 127.0.0.1, port_value: 50051}
+"""
+
+
+def render(folder: Path, text: str = SAMPLE, **changes: Any) -> dict[str, Any]:
+    template = folder / "envoy.yaml"
+    template.write_text(text)
+    values = {
+        "rest_host": "127.0.0.2",
+        "rest_port": 8181,
+        "grpc_addresses": [("127.0.0.3", 6001), ("127.0.0.4", 6002)],
+        "admin_port": 9999,
+        "descriptor_set": folder / "set.binpb",
+        "lua_script": folder / "script.lua",
+        **changes,
+    }
+    rendered = yaml.safe_load(envoy.render_config(template, **values))
+    assert isinstance(rendered, dict)
+    return rendered
+
+
+def test_only_addresses_ports_and_paths_are_replaced(tmp_path: Path) -> None:
+    expected = copy.deepcopy(yaml.safe_load(SAMPLE))
+    listener = expected["static_resources"]["listeners"][0]
+    listener["address"]["socket_address"] = {"address": "127.0.0.2", "port_value": 8181}
+    lua, transcoder, _ = listener["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"]
+    lua["typed_config"]["default_source_code"]["filename"] = str(tmp_path / "script.lua")
+    transcoder["typed_config"]["proto_descriptor"] = str(tmp_path / "set.binpb")
+    expected["static_resources"]["clusters"][1]["load_assignment"]["endpoints"][0]["lb_endpoints"] = [
+        {"endpoint": {"address": {"socket_address": {"address": host, "port_value": port}}}}
+        for host, port in (("127.0.0.3", 6001), ("127.0.0.4", 6002))
+    ]
+    expected["admin"]["address"]["socket_address"]["port_value"] = 9999
+    assert render(tmp_path) == expected
+
+
+def test_paths_do_not_depend_on_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rendered = render(tmp_path, descriptor_set=Path("set.binpb"))
+    manager = rendered["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]
+    transcoder = manager["typed_config"]["http_filters"][1]
+    assert transcoder["typed_config"]["proto_descriptor"] == str(tmp_path.resolve() / "set.binpb")
+
+
+@pytest.mark.parametrize(
+    ("part", "replacement", "complaint"),
+    [
+        ("  listeners:", "  moved:", r"static_resources\.listeners is missing"),
+        ("grpc_json_transcoder", "elsewhere", r"nothing is named envoy\.filters\.http\.grpc_json_transcoder"),
+        ("filename:", "inline_string:", "filename is missing"),
+        ("proto_descriptor:", "proto_descriptor_bin:", "proto_descriptor is missing"),
+        ("- name: decisiongraph", "- name: renamed", "nothing is named decisiongraph"),
+        ("lb_endpoints:", "moved:", "lb_endpoints is missing"),
+        ("admin:", "moved:", "admin is missing"),
+    ],
+)
+def test_a_template_of_another_shape_is_refused(tmp_path: Path, part: str, replacement: str, complaint: str) -> None:
+    with pytest.raises(envoy.EnvoyConfigError, match=rf"envoy\.yaml: .*{complaint}"):
+        render(tmp_path, SAMPLE.replace(part, replacement))
+
+
+def test_at_least_one_server_is_needed(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        render(tmp_path, grpc_addresses=[])
+
+
+def test_the_command_line_runs_the_installed_binary_without_hot_restart(tmp_path: Path) -> None:
+    command = envoy.command(tmp_path / "envoy.yaml", concurrency=1)
+    assert Path(command[0]).is_file()
+    assert "--disable-hot-restart" in command
+    assert command[command.index("--concurrency") + 1] == "1"
+    assert command[command.index("--log-level") + 1] == "warning"
