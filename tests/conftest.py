@@ -58,6 +58,9 @@ async def service(database_url: str) -> AsyncIterator[Service]:
         "DG_DATA_DIR": str(folder),
         "DG_GRPC_PORT": str(grpc_port),
         "DG_SHUTDOWN_GRACE_SECONDS": "1",
+        "DG_HEARTBEAT_SECONDS": "0.5",
+        # The Postgres of a test run trades durability for speed.
+        "DG_ALLOW_UNSAFE_DATABASE": "true",
     }
     config = folder / "envoy.yaml"
     config.write_text(envoy_config(rest_port, grpc_port, admin_port))

@@ -67,6 +67,7 @@ UPGRADE = (
         schema_version integer NOT NULL CHECK (schema_version >= 1),
         tags text[] COLLATE "C" NOT NULL,
         recorded_at timestamptz NOT NULL,
+        digest bytea NOT NULL,
         PRIMARY KEY (tenant_id, log_seq),
         CONSTRAINT events_event_id UNIQUE (tenant_id, event_id),
         CONSTRAINT events_trace_position UNIQUE (tenant_id, trace_id, trace_seq),
@@ -74,6 +75,7 @@ UPGRADE = (
     )
     """,
     "COMMENT ON COLUMN events.payload IS 'Canonical JSON: the very text that payload_hash covers'",
+    "COMMENT ON COLUMN events.digest IS 'SHA-256 over all other columns: finds out what was changed by hand'",
     "COMMENT ON COLUMN events.occurred_at IS 'As the producer sent it; occurred_instant is the same as an instant'",
     # The one way into the log. Locks the tenant's head to the end of the transaction; writes only if the head is the
     # one that the rows were numbered after, and answers which one it is.

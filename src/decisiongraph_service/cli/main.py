@@ -2,7 +2,7 @@
 
 import typer
 
-from decisiongraph_service.cli import migrate, run, serve, token
+from decisiongraph_service.cli import check, migrate, run, serve, token
 
 app = typer.Typer(
     name="decisiongraph",
@@ -14,6 +14,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("serve")(serve.serve)
 app.command("migrate")(migrate.migrate)
+app.command("check-log")(check.check_log)
 app.command("token")(token.token)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from decisiongraph_service.cli import failure
+from decisiongraph_service.cli import database_url, failure
 
 if TYPE_CHECKING:
     from decisiongraph_service.runtime.settings import Settings
@@ -66,6 +66,8 @@ def _only_run(folder: Path) -> Iterator[Path]:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
+        # What a killed run left there must not be taken for this one's.
+        Files(folder).remove()
         yield folder
 
 
@@ -77,14 +79,26 @@ def _already(folder: Path, pid: str) -> str:
     return f"already running (pid {pid}) at {rest}"
 
 
+class Files:
+    """What a run tells other programs: `service.json` when it is ready, and the address of its database."""
+
+    def __init__(self, folder: Path) -> None:
+        self.service = folder / "service.json"
+        self.database = folder / database_url.FILE
+
+    def remove(self) -> None:
+        """Take both back."""
+        self.service.unlink(missing_ok=True)
+        self.database.unlink(missing_ok=True)
+
+
 async def _supervise(settings: "Settings", folder: Path) -> int:
     """Start, watch and stop; returns the exit code."""
     from decisiongraph_service.cli import run_screen, run_steps
     from decisiongraph_service.runtime import children
 
-    screen, files = run_screen.Screen(), run_steps.Files(folder)
+    screen, files = run_screen.Screen(), Files(folder)
     among = children.Children(folder / "logs", folder / "children.json")
-    files.remove()
     work = asyncio.create_task(run_steps.Run(settings, folder, screen, among, files).work())
 
     def kill() -> None:
@@ -104,10 +118,11 @@ async def _supervise(settings: "Settings", folder: Path) -> int:
     except Exception as error:  # noqa: BLE001 - the outermost edge: say what happened, and stop everything
         screen.complain(f"{type(error).__name__}: {error} (details in {_write_report(folder, error)})")
     finally:
-        screen.say("stopping")
         files.remove()
-        await among.stop()
-        screen.say("stopped")
+        if among.names:
+            screen.say(f"stopping {', '.join(reversed(among.names))}")
+            await among.stop()
+            screen.say("stopped")
     return code
 
 

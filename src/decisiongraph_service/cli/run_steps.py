@@ -17,15 +17,16 @@ from urllib.parse import urlsplit
 import asyncpg
 from pydantic import SecretStr
 
-from decisiongraph_service.cli import database_url
 from decisiongraph_service.cli.run_screen import Screen, welcome
 from decisiongraph_service.domain import errors
-from decisiongraph_service.runtime import children, embedded_postgres, envoy, ports
+from decisiongraph_service.runtime import children, embedded_postgres, envoy, ports, workers
 from decisiongraph_service.runtime.assets import asset
 from decisiongraph_service.runtime.settings import Settings
 
 if TYPE_CHECKING:
     import grpc
+
+    from decisiongraph_service.cli.run import Files
 
 _SERVER_SECONDS: Final = 30.0
 _ENVOY_SECONDS: Final = 20.0
@@ -42,24 +43,11 @@ class RunError(Exception):
         self.last_lines = last_lines
 
 
-class Files:
-    """What a run tells other programs: `service.json` when it is ready, and the address of its database."""
-
-    def __init__(self, folder: Path) -> None:
-        self.service = folder / "service.json"
-        self.database = folder / database_url.FILE
-
-    def remove(self) -> None:
-        """Take both back."""
-        self.service.unlink(missing_ok=True)
-        self.database.unlink(missing_ok=True)
-
-
 class Run:
     """The steps from nothing to ready."""
 
     def __init__(
-        self, settings: Settings, folder: Path, screen: Screen, among: children.Children, files: Files
+        self, settings: Settings, folder: Path, screen: Screen, among: children.Children, files: "Files"
     ) -> None:
         self._folder = folder
         self._screen = screen
@@ -137,7 +125,7 @@ class Run:
 
     async def _start_server(self, url: str) -> None:
         settings = self._settings = self._settings.model_copy(update={"database_url": SecretStr(url)})
-        handed_on = ("profile", "data_dir", "grpc_host", "grpc_port", "rest_host", "rest_port")
+        handed_on = ("profile", "data_dir", "grpc_host", "grpc_port", "rest_host", "rest_port", "workers")
         server = children.ChildSpec(
             name="server",
             argv=(sys.executable, "-m", "decisiongraph_service.cli.main", "serve"),
@@ -157,12 +145,13 @@ class Run:
 
     async def _start_envoy(self) -> None:
         settings, config = self._settings, self._folder / "envoy.yaml"
+        server_ports = workers.own_ports(settings) if settings.workers > 1 else [settings.grpc_port]
         try:
             text = envoy.render_config(
                 asset("envoy/envoy.yaml"),
                 rest_host=settings.rest_host,
                 rest_port=settings.rest_port,
-                grpc_addresses=[(_reachable(settings.grpc_host), settings.grpc_port)],
+                grpc_addresses=[(_reachable(settings.grpc_host), port) for port in server_ports],
                 admin_port=self._admin_port,
                 descriptor_set=asset("generated/decisiongraph.binpb"),
                 lua_script=asset("envoy/http_status.lua"),
@@ -230,23 +219,30 @@ async def _check_database(url: str) -> None:
     Raises:
         RunError: that fails; names the database, and never the password.
     """
-    parts = urlsplit(url)
-    place = f"database {parts.path.lstrip('/') or '(default)'} at {parts.netloc.rpartition('@')[2] or '(default)'}"
     try:
         connection = await asyncpg.connect(url, timeout=_DATABASE_SECONDS)
     except TimeoutError:
         reason = f"no answer within {_DATABASE_SECONDS:.0f} s"
     except asyncpg.PostgresError as error:
         reason = str(error)
+    except ConnectionRefusedError:
+        reason = "nothing listens there"
     except OSError as error:
-        reason = error.strerror or "no connection"
+        reason = error.strerror or str(error)
     except (ValueError, asyncpg.InterfaceError):
         # What is wrong with an address may be told by quoting it, password included.
         reason = "not an address like postgresql://user:password@host:5432/database"
     else:
         await connection.close()
         return
-    raise RunError(f"cannot connect to {place}: {reason} (from DG_DATABASE_URL)")
+    raise RunError(f"cannot connect to {_place(url)} of DG_DATABASE_URL: {reason}")
+
+
+def _place(url: str) -> str:
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2] or "localhost"
+    port = "" if ":" in host.rpartition("]")[2] else ":5432"
+    return f"database {parts.path.lstrip('/') or '(default)'} at {host}{port}"
 
 
 async def _wait_serving(address: str, timeout_seconds: float) -> None:

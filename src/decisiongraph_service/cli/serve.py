@@ -1,28 +1,51 @@
-"""`decisiongraph serve`: one gRPC server, for use behind Envoy."""
+"""`decisiongraph serve`: the gRPC server, for use behind Envoy."""
 
 import asyncio
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from decisiongraph_service.cli import failure
 
+if TYPE_CHECKING:
+    from decisiongraph_service.runtime.settings import Settings
 
-def serve() -> None:
+
+def serve(
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Server processes on the one port; DG_WORKERS by default.")
+    ] = None,
+) -> None:
     """Run the gRPC server in the foreground until SIGTERM or Ctrl-C.
 
     Configured by DG_ environment variables: DG_DATABASE_URL (required, a migrated database), DG_GRPC_HOST,
-    DG_GRPC_PORT, DG_TOKEN_KEY_FILE and more.
+    DG_GRPC_PORT, DG_TOKEN_KEY_FILE and more. With several workers each also listens on a port of its own after
+    DG_GRPC_PORT (+1, +2, ...), for a balancer that spreads calls and not connections.
     """
-    import uvloop
-
     from decisiongraph_service.domain import errors
-    from decisiongraph_service.runtime import server, telemetry
+    from decisiongraph_service.runtime import telemetry
     from decisiongraph_service.runtime.settings import Settings
+    from decisiongraph_service.runtime.workers import WorkersFailed
 
     try:
-        settings = Settings()
+        settings = Settings() if workers is None else Settings(workers=workers)
         telemetry.configure_logging(settings.log_level, settings.log_format)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(server.serve(settings))
+        _serve(settings)
     except errors.DecisionGraphError as error:
         failure.exit_with(error.message)
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, WorkersFailed) as error:
         failure.exit_with(str(error))
+
+
+def _serve(settings: "Settings") -> None:
+    if settings.workers > 1:
+        from decisiongraph_service.runtime.workers import Workers
+
+        asyncio.run(Workers(settings).run())
+        return
+    import uvloop
+
+    from decisiongraph_service.runtime import server
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(server.serve(settings))

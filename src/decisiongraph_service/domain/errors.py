@@ -32,6 +32,8 @@ class DecisionGraphError(Exception):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+        self.index: int | None = None
+        """Which event of a batch was refused, counted from 0; None outside a batch."""
 
     @property
     def metadata(self) -> dict[str, str]:

@@ -80,13 +80,22 @@ class GroupCommitter:
     async def submit(self, tenant_id: TenantId, events: Sequence[CheckedEvent]) -> list[Placed] | Refusal:
         """Append events of one tenant, all or none, and return after their durable commit.
 
-        A caller that is cancelled while its submission waits takes it back; one whose submission is being committed
-        does not: it is committed, and sending it again finds it reused.
+        Raises:
+            RateLimited: too much waits for this tenant.
+            NotFound, StorageUnavailable: as the answer of `enqueue`.
+        """
+        return await self.enqueue(tenant_id, events)
+
+    def enqueue(self, tenant_id: TenantId, events: Sequence[CheckedEvent]) -> "asyncio.Future[list[Placed] | Refusal]":
+        """Put events of one tenant into its queue, behind all that was put there before.
+
+        The answer comes after their durable commit. Cancelling it takes them back while they wait; if they are being
+        committed, they are committed, and sending them again finds them reused. It fails with NotFound if the tenant
+        does not exist, and with StorageUnavailable if the database failed; whether the events were stored is then found
+        out by sending them again.
 
         Raises:
             RateLimited: too much waits for this tenant.
-            NotFound: the tenant does not exist.
-            StorageUnavailable: the database failed; whether the events were stored is found out by sending them again.
         """
         queue = self._queues.get(tenant_id)
         size = sum(len(checked.canonical_payload) for checked in events)
@@ -103,7 +112,7 @@ class GroupCommitter:
         queue.submissions.append(submission)
         queue.events += len(events)
         queue.size += size
-        return await submission.answer
+        return submission.answer
 
     async def drain(self) -> None:
         """Wait until nothing is being committed. New submissions are still taken: stop them first."""

@@ -4,6 +4,7 @@ import orjson
 
 from decisiongraph.v1 import event_pb2, payload_pb2, projection_pb2, trace_pb2
 from decisiongraph_service.domain import timestamps
+from decisiongraph_service.domain.append_batch import Placed
 from decisiongraph_service.domain.events import Actor, Event, JsonValue, Source, StoredEvent
 from decisiongraph_service.queries.freshness import ReadPosition
 from decisiongraph_service.queries.traces import Trace
@@ -67,6 +68,29 @@ def stored_event_to_message(stored: StoredEvent, *, with_payload: bool = True) -
         message.payload.SetInParent()
         struct_json.fill(message.payload, orjson.loads(stored.canonical_payload))
     return message
+
+
+def placed_event_to_message(placed: Placed, sent: event_pb2.Event) -> event_pb2.StoredEvent:
+    """The event of an append. A new one has the payload that was sent, which need not be made again."""
+    if placed.reused or not sent.HasField("payload"):
+        return stored_event_to_message(placed.stored)
+    message = stored_event_to_message(placed.stored, with_payload=False)
+    message.payload.CopyFrom(sent.payload)
+    return message
+
+
+def placed_event_to_receipt(placed: Placed) -> event_pb2.EventReceipt:
+    """The receipt for an append."""
+    stored = placed.stored
+    return event_pb2.EventReceipt(
+        event_id=stored.event_id,
+        trace_id=stored.trace_id,
+        trace_seq=stored.trace_seq,
+        log_seq=stored.log_seq,
+        payload_hash=stored.payload_hash,
+        recorded_at=timestamps.format_micros(stored.recorded_at_micros),
+        reused=placed.reused,
+    )
 
 
 def trace_summary_to_message(trace: Trace) -> trace_pb2.TraceSummary:

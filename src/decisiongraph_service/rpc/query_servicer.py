@@ -1,15 +1,19 @@
 """QueryService: questions in, answers out."""
 
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 
 from decisiongraph.v1 import query_service_pb2, query_service_pb2_grpc
-from decisiongraph_service.queries.events import EventQueries
+from decisiongraph_service.queries.events import EventQueries, EventsWanted
 from decisiongraph_service.queries.freshness import Freshness
 from decisiongraph_service.queries.traces import TraceQueries
+from decisiongraph_service.queries.watch import EventWatches, Heartbeat
 from decisiongraph_service.rpc import messages
 from decisiongraph_service.rpc.interceptors import call
+from decisiongraph_service.storage.event_log import EventFilter
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -17,9 +21,10 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 class QueryServicer(query_service_pb2_grpc.QueryServiceServicer):
     """Answers QueryService. Rpcs that are not here are not implemented yet."""
 
-    def __init__(self, traces: TraceQueries, events: EventQueries) -> None:
+    def __init__(self, traces: TraceQueries, events: EventQueries, watches: EventWatches) -> None:
         self._traces = traces
         self._events = events
+        self._watches = watches
 
     async def GetTrace(  # noqa: N802 - named by the contract
         self, request: query_service_pb2.GetTraceRequest, context: _Context
@@ -66,3 +71,48 @@ class QueryServicer(query_service_pb2_grpc.QueryServiceServicer):
         """One stored event."""
         stored = await self._events.get_event(call.tenant(), request.event_id)
         return query_service_pb2.GetEventResponse(event=messages.stored_event_to_message(stored))
+
+    async def ListEvents(  # noqa: N802 - named by the contract
+        self, request: query_service_pb2.ListEventsRequest, context: _Context
+    ) -> query_service_pb2.ListEventsResponse:
+        """A page of the log."""
+        page = await self._events.list_events(
+            call.tenant(),
+            EventsWanted(
+                since_log_seq=request.since_log_seq if request.HasField("since_log_seq") else None,
+                until_log_seq=request.until_log_seq if request.HasField("until_log_seq") else None,
+                trace_id=request.trace_id,
+                event_type=request.event_type,
+                producer_id=request.producer_id,
+                actor_type=request.actor_type,
+                actor_id=request.actor_id,
+                tag=request.tag,
+                correlation_id=request.correlation_id,
+                since_occurred_at=request.since_occurred_at,
+                until_occurred_at=request.until_occurred_at,
+            ),
+            page_size=request.page_size if request.HasField("page_size") else None,
+            page_token=request.page_token,
+        )
+        return query_service_pb2.ListEventsResponse(
+            events=[messages.stored_event_to_message(event) for event in page.events],
+            next_page_token=page.next_page_token,
+            head_log_seq=page.head_log_seq,
+        )
+
+    async def WatchEvents(  # noqa: N802 - named by the contract
+        self, request: query_service_pb2.WatchEventsRequest, context: _Context
+    ) -> AsyncIterator[query_service_pb2.WatchEventsResponse]:
+        """The log from a position on, without end."""
+        watch = self._watches.watch(
+            call.tenant(),
+            EventFilter(trace_id=request.trace_id or None, event_types=tuple(request.event_types)),
+            since_log_seq=request.since_log_seq if request.HasField("since_log_seq") else None,
+        )
+        async with contextlib.aclosing(watch) as found:
+            async for message in found:
+                if isinstance(message, Heartbeat):
+                    heartbeat = query_service_pb2.WatchHeartbeat(head_log_seq=message.head_log_seq)
+                    yield query_service_pb2.WatchEventsResponse(heartbeat=heartbeat)
+                else:
+                    yield query_service_pb2.WatchEventsResponse(event=messages.stored_event_to_message(message))

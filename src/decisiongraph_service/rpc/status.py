@@ -74,9 +74,13 @@ class ErrorStatus:
 def of_error(error: errors.DecisionGraphError, request_id: str) -> ErrorStatus:
     """The status of something that was refused on purpose."""
     codes = _CODES[type(error)]
-    status = _status(codes, error.message, error.reason, {"category": error.category, **error.metadata}, request_id)
+    where = "" if error.index is None else f"events[{error.index}]."
+    metadata = {"category": error.category, **error.metadata}
+    if error.index is not None:
+        metadata["index"] = str(error.index)
+    status = _status(codes, where + error.message, error.reason, metadata, request_id)
     if isinstance(error, errors.InvalidArgument | errors.SchemaViolation | errors.PiiPolicyViolation):
-        status.details.add().Pack(_bad_request(error.violations))
+        status.details.add().Pack(_bad_request(error.violations, where))
     if isinstance(error, errors.RateLimited):
         quota = error_details_pb2.QuotaFailure()
         quota.violations.add(subject=error.subject, description=f"limit: {error.limit}")
@@ -113,7 +117,7 @@ def _retry_after(error: errors.DecisionGraphError) -> int | None:
     return 1 if isinstance(error, errors.ProjectionOutOfDate) else None
 
 
-def _bad_request(violations: tuple[errors.Violation, ...]) -> error_details_pb2.BadRequest:
+def _bad_request(violations: tuple[errors.Violation, ...], where: str) -> error_details_pb2.BadRequest:
     """All violations, or as many as fit and a last one that counts the rest."""
     details = error_details_pb2.BadRequest()
     room = _MAX_VIOLATION_BYTES
@@ -122,13 +126,13 @@ def _bad_request(violations: tuple[errors.Violation, ...]) -> error_details_pb2.
         if room < 0 and index:
             left = len(violations) - index
             details.field_violations.add(
-                field=violation.field.split(".")[0].split("[")[0],
+                field=where + violation.field.split(".")[0].split("[")[0],
                 description=f"{left} more violations are not listed here",
                 reason="MORE_VIOLATIONS",
             )
             break
         details.field_violations.add(
-            field=violation.field.encode("utf-8", "replace").decode(),
+            field=where + violation.field.encode("utf-8", "replace").decode(),
             description=violation.description,
             reason=violation.code,
         )

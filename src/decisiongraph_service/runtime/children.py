@@ -192,6 +192,11 @@ class Children:
         self._children: list[_Child] = []
         self._tidy: asyncio.Task[None] | None = None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Who was started and not yet stopped, in this order."""
+        return tuple(child.spec.name for child in self._children)
+
     async def start(self, spec: ChildSpec) -> int:
         """Start a child and return its process id.
 

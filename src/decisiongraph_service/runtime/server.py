@@ -34,6 +34,7 @@ from decisiongraph_service.queries.freshness import FreshnessWait
 from decisiongraph_service.queries.paging import PageTokens
 from decisiongraph_service.queries.readiness import Readiness
 from decisiongraph_service.queries.traces import TraceQueries
+from decisiongraph_service.queries.watch import EventWatches
 from decisiongraph_service.rpc import contract
 from decisiongraph_service.rpc.access_servicer import AccessServicer
 from decisiongraph_service.rpc.admin_servicer import AdminServicer
@@ -42,6 +43,7 @@ from decisiongraph_service.rpc.interceptors.authentication import Gate
 from decisiongraph_service.rpc.interceptors.pipeline import Pipeline
 from decisiongraph_service.rpc.query_servicer import QueryServicer
 from decisiongraph_service.rpc.system_servicer import SystemServicer
+from decisiongraph_service.runtime import workers
 from decisiongraph_service.runtime.assets import asset
 from decisiongraph_service.runtime.settings import Settings
 from decisiongraph_service.storage import installation, migrations
@@ -53,7 +55,9 @@ from decisiongraph_service.storage.database import Database
 _HARD_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 _REFLECTION_PATH: Final = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 # The domain checks events itself: the first failing step of an append decides the category.
-_CHECKED_BY_DOMAIN: Final = frozenset({"/decisiongraph.v1.IngestionService/AppendEvent"})
+_CHECKED_BY_DOMAIN: Final = frozenset(
+    {"/decisiongraph.v1.IngestionService/AppendEvent", "/decisiongraph.v1.IngestionService/AppendEvents"}
+)
 
 _log = structlog.get_logger("decisiongraph.server")
 
@@ -128,6 +132,7 @@ class Server:
         )
         readiness = Readiness(database, needed_revision=revision)
         await readiness.check()
+        await self._require_durable(database)
         page_tokens = PageTokens(await installation.fetch_key(database, "page_token"))
         signal.start()
         parts.projector.start()
@@ -136,16 +141,27 @@ class Server:
             options=[
                 ("grpc.max_receive_message_length", _HARD_MESSAGE_BYTES),
                 ("grpc.max_send_message_length", _HARD_MESSAGE_BYTES),
-                ("grpc.so_reuseport", 0),
+                ("grpc.so_reuseport", int(settings.grpc_own_port is not None)),
             ],
             maximum_concurrent_rpcs=settings.max_concurrent_calls * 2,
         )
         self._add_services(self._server, parts, key, readiness, page_tokens)
         port = self._server.add_insecure_port(f"{settings.grpc_host}:{settings.grpc_port}")
         self.address = f"{settings.grpc_host}:{port}"
+        if settings.grpc_own_port is not None:
+            self._server.add_insecure_port(f"{settings.grpc_host}:{settings.grpc_own_port}")
         await self._server.start()
         await self._report_health(health_pb2.HealthCheckResponse.SERVING)
         _log.info("server_started", address=self.address, profile=settings.profile)
+
+    async def _require_durable(self, database: Database) -> None:
+        unsafe = await installation.fetch_unsafe_settings(database)
+        if unsafe and not self._settings.allow_unsafe_database:
+            raise ValueError(
+                f"the database may lose acknowledged events after a crash: {', '.join(unsafe)}. Turn "
+                f"{' and '.join(setting.split(' ')[0] for setting in unsafe)} on, or set DG_ALLOW_UNSAFE_DATABASE=true "
+                "for data that may be lost"
+            )
 
     async def stop(self) -> None:
         """Report NOT_SERVING, let running calls end within the grace, and disconnect."""
@@ -174,6 +190,7 @@ class Server:
             checked_by_domain=_CHECKED_BY_DOMAIN,
             max_request_bytes=settings.max_request_bytes,
             max_concurrent_calls=settings.max_concurrent_calls,
+            slow_reader_seconds=settings.slow_reader_seconds,
         )
 
     def _add_services(
@@ -189,7 +206,16 @@ class Server:
             parts.committer, guard=secret_guard.guard_for(settings.secret_guard), limits=settings.event_limits
         )
         freshness_wait = FreshnessWait(database, parts.signal, wait_seconds=settings.freshness_wait)
-        queries = QueryServicer(TraceQueries(database, page_tokens, freshness_wait), EventQueries(database))
+        queries = QueryServicer(
+            TraceQueries(database, page_tokens, freshness_wait),
+            EventQueries(database, page_tokens),
+            EventWatches(
+                database,
+                parts.signal,
+                heartbeat_seconds=settings.heartbeat_seconds,
+                max_per_tenant=settings.max_watchers_per_tenant,
+            ),
+        )
         system = SystemServicer(
             readiness, version=version("decisiongraph"), openapi=asset("generated/openapi.yaml").read_bytes()
         )
@@ -218,6 +244,9 @@ async def serve(settings: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     try:
         await server.start()
-        await stop.wait()
+        orphaned = asyncio.create_task(workers.parent_gone(), name="parent-watch")
+        stopped = asyncio.create_task(stop.wait(), name="stop")
+        await asyncio.wait([orphaned, stopped], return_when=asyncio.FIRST_COMPLETED)
+        orphaned.cancel()
     finally:
         await server.stop()

@@ -30,6 +30,15 @@ class Settings(BaseSettings):
 
     grpc_host: str = Field(default="127.0.0.1", description="Address that the gRPC server listens on.")
     grpc_port: int = Field(default=50051, ge=0, le=65535, description="Port of the gRPC server; 0 takes a free one.")
+    grpc_own_port: int | None = Field(
+        default=None, ge=0, le=65535, description="Second port of one worker alone; set by `serve --workers`."
+    )
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Server processes of `serve` and `run`. Each has a port of its own after DG_GRPC_PORT: +1, +2, …",
+    )
     rest_host: str = Field(default="127.0.0.1", description="Address that Envoy listens on.")
     rest_port: int = Field(default=8080, ge=0, le=65535, description="Port of Envoy; 0 takes a free one.")
     shutdown_grace_seconds: float = Field(
@@ -66,6 +75,20 @@ class Settings(BaseSettings):
         default=1000, ge=1, le=100_000, description="Most calls at work in one server; more get RESOURCE_EXHAUSTED."
     )
 
+    slow_reader_seconds: float = Field(
+        default=30.0, ge=1, le=3600, description="How long a stream waits for its caller to read before it ends."
+    )
+    heartbeat_seconds: float = Field(
+        default=5.0, ge=0.1, le=60, description="Longest silence of a watch before it sends a heartbeat."
+    )
+    max_watchers_per_tenant: int = Field(
+        default=100, ge=1, le=10_000, description="Most watches of one tenant at one server."
+    )
+    allow_unsafe_database: bool = Field(
+        default=False,
+        description="Start although the database may lose commits (fsync, full_page_writes, "
+        "synchronous_commit). For tests only.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
     log_format: Literal["json", "console"] = Field(default="json", description="One JSON object or one line per event.")
 

@@ -5,13 +5,15 @@ the commit (docs/reference/APPEND_SEMANTICS.md section 5).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import asyncpg
 
-from decisiongraph_service.domain import append_rules, vocabulary
+from decisiongraph_service.domain import append_rules, event_digest, vocabulary
 from decisiongraph_service.domain.append_batch import LogView, NewRow, TraceTail
 from decisiongraph_service.domain.events import Actor, CheckedEvent, Source, StoredEvent
+from decisiongraph_service.domain.log_check import LogRow
 from decisiongraph_service.storage.database import TenantTransaction
 
 _COLUMNS: Final = """
@@ -71,6 +73,38 @@ _EVENT_BY_ID: Final = f"""
     WHERE tenant_id = $1 AND event_id = $2
 """
 
+# A range of the primary key, cut by the window; the filters only drop rows of it.
+_EVENTS_IN_WINDOW: Final = f"""
+    SELECT {_COLUMNS}
+    FROM events
+    WHERE tenant_id = $1 AND log_seq > $2 AND log_seq <= $3
+      AND ($5::text IS NULL OR event_type = $5)
+      AND ($6::text IS NULL OR producer_id = $6)
+      AND ($7::text IS NULL OR actor_type = $7)
+      AND ($8::text IS NULL OR actor_id = $8)
+      AND ($9::text IS NULL OR $9 = ANY (tags))
+      AND ($10::text IS NULL OR correlation_id = $10)
+      AND ($11::timestamptz IS NULL OR occurred_instant > $11)
+      AND ($12::timestamptz IS NULL OR occurred_instant <= $12)
+      AND ($13::text[] IS NULL OR event_type = ANY ($13))
+    ORDER BY log_seq
+    LIMIT $4
+"""
+
+# The unique key (tenant_id, trace_id, trace_seq): a trace's log positions rise with its trace positions.
+_EVENTS_OF_TRACE_IN_WINDOW: Final = _EVENTS_IN_WINDOW.replace(
+    "WHERE tenant_id = $1", "WHERE tenant_id = $1 AND trace_id = $14"
+).replace("ORDER BY log_seq", "ORDER BY trace_seq")
+
+# A range of the primary key.
+_ROWS_AFTER: Final = f"""
+    SELECT {_COLUMNS}, occurred_instant, digest
+    FROM events
+    WHERE tenant_id = $1 AND log_seq > $2
+    ORDER BY log_seq
+    LIMIT $3
+"""
+
 # A range of the primary key.
 _EVENTS_AFTER: Final = f"""
     SELECT {_COLUMNS}
@@ -97,6 +131,30 @@ _NEWEST_OF_TRACE: Final = f"""
     ORDER BY trace_seq DESC
     LIMIT 1
 """
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which events are wanted; everything that is given must match."""
+
+    trace_id: str | None = None
+    event_type: str | None = None
+    event_types: tuple[str, ...] = ()
+    """Any of these; empty: all."""
+    producer_id: str | None = None
+    actor_type: str | None = None
+    actor_id: str | None = None
+    tag: str | None = None
+    correlation_id: str | None = None
+    since_occurred_micros: int | None = None
+    """Exclusive."""
+    until_occurred_micros: int | None = None
+    """Inclusive."""
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether it may drop most events of a log and no index leads to the others."""
+        return self.trace_id is None and self != EventFilter()
 
 
 async def lock_head(transaction: TenantTransaction) -> int | None:
@@ -172,6 +230,7 @@ def _row(row: NewRow) -> tuple[object, ...]:
         stored.schema_version,
         stored.tags,
         stored.recorded_at_micros,
+        event_digest.digest(stored, row.occurred_at_micros),
     )
 
 
@@ -179,6 +238,37 @@ async def fetch_event(transaction: TenantTransaction, event_id: str) -> StoredEv
     """The event with this id."""
     row = await transaction.fetch_row(_EVENT_BY_ID, event_id)
     return None if row is None else _stored_event(row)
+
+
+async def fetch_events_in_window(
+    transaction: TenantTransaction, after: int, until: int, matching: EventFilter, *, limit: int
+) -> list[StoredEvent]:
+    """Matching events with `after` < `log_seq` <= `until`, ascending, at most `limit`."""
+    arguments: list[object] = [
+        after,
+        until,
+        limit,
+        matching.event_type,
+        matching.producer_id,
+        matching.actor_type,
+        matching.actor_id,
+        matching.tag,
+        matching.correlation_id,
+        matching.since_occurred_micros,
+        matching.until_occurred_micros,
+        list(matching.event_types) or None,
+    ]
+    if matching.trace_id is None:
+        rows = await transaction.fetch(_EVENTS_IN_WINDOW, *arguments)
+    else:
+        rows = await transaction.fetch(_EVENTS_OF_TRACE_IN_WINDOW, *arguments, matching.trace_id)
+    return [_stored_event(row) for row in rows]
+
+
+async def fetch_rows_after(transaction: TenantTransaction, log_seq: int, *, limit: int) -> list[LogRow]:
+    """Rows after a log position with every column, for checking them."""
+    rows = await transaction.fetch(_ROWS_AFTER, log_seq, limit)
+    return [LogRow(_stored_event(row), row["occurred_instant"], row["digest"]) for row in rows]
 
 
 async def fetch_events_after(transaction: TenantTransaction, log_seq: int, *, limit: int) -> list[StoredEvent]:

@@ -9,6 +9,24 @@ _REVISION: Final = "SELECT version_num FROM alembic_version"
 _PING: Final = "SELECT 1"
 
 
+_DURABILITY: Final = """
+    SELECT name, setting
+    FROM pg_settings
+    WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit')
+"""
+_SAFE: Final = {
+    "fsync": ("on",),
+    "full_page_writes": ("on",),
+    "synchronous_commit": ("on", "remote_apply"),
+}
+
+
+async def fetch_unsafe_settings(database: Database) -> list[str]:
+    """The settings of the database with which a commit may be lost, e.g. `fsync = off`; empty if it is safe."""
+    settings = {row["name"]: row["setting"] for row in await database.fetch_installation_rows(_DURABILITY)}
+    return [f"{name} = {settings[name]}" for name, safe in _SAFE.items() if settings[name] not in safe]
+
+
 async def fetch_key(database: Database, name: str) -> bytes:
     """A key that all servers share, 32 bytes."""
     return bytes(await database.fetch_installation_value(_KEY, name))

@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from decisiongraph_service.storage.database import TenantTransaction
+from decisiongraph_service.domain.vocabulary import TenantId
+from decisiongraph_service.storage.database import Database, TenantTransaction
 
 _CREATE: Final = """
     INSERT INTO tenants (tenant_id, display_name, created_at)
@@ -15,6 +16,14 @@ _CREATE_HEAD: Final = """
     VALUES ($1, 0)
     ON CONFLICT (tenant_id) DO NOTHING
 """
+
+
+_ALL: Final = "SELECT tenant_id FROM tenants ORDER BY tenant_id"
+
+
+async def fetch_all(database: Database) -> list[TenantId]:
+    """The ids of all tenants."""
+    return [TenantId(row["tenant_id"]) for row in await database.fetch_installation_rows(_ALL)]
 
 
 async def create(transaction: TenantTransaction, *, display_name: str, created_at_micros: int) -> None:

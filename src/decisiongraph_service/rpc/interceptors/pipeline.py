@@ -3,9 +3,11 @@
 One place, so that no rpc can be served without it. Reflection passes through the same gate; health does not.
 """
 
+import asyncio
+import contextlib
 import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import grpc
@@ -38,6 +40,7 @@ class Pipeline(grpc.aio.ServerInterceptor):
         checked_by_domain: frozenset[str],
         max_request_bytes: int,
         max_concurrent_calls: int,
+        slow_reader_seconds: float,
     ) -> None:
         """Set up.
 
@@ -47,12 +50,14 @@ class Pipeline(grpc.aio.ServerInterceptor):
             checked_by_domain: Paths whose requests the domain checks itself, in an order that callers rely on.
             max_request_bytes: Longest request message.
             max_concurrent_calls: Most calls at work at once.
+            slow_reader_seconds: How long a stream waits for its caller to read before it ends.
         """
         self._gate = gate
         self._request_types = request_types
         self._checked_by_domain = checked_by_domain
         self._max_request_bytes = max_request_bytes
         self._max_concurrent_calls = max_concurrent_calls
+        self._slow_reader_seconds = slow_reader_seconds
         self._running = 0
         self._validator = protovalidate.Validator()
 
@@ -90,18 +95,27 @@ class Pipeline(grpc.aio.ServerInterceptor):
 
         return answer
 
-    def _streaming(
-        self, path: str, behaviour: Callable[..., Any] | None
-    ) -> Callable[[Any, _Context], AsyncIterator[Any]]:
-        async def answer(request: Any, context: _Context) -> AsyncIterator[Any]:
+    def _streaming(self, path: str, behaviour: Callable[..., Any] | None) -> Callable[[Any, _Context], Awaitable[None]]:
+        async def answer(request: Any, context: _Context) -> None:
             async with _Answering(self, path, context) as admitted:
                 if path in self._request_types and not hasattr(request, "__aiter__"):
                     self._check(path, request)
                 call.enter(admitted)
-                async for response in await _started(path, behaviour, request, context):
-                    yield response
+                async with contextlib.aclosing(await _started(path, behaviour, request, context)) as responses:
+                    async for response in responses:
+                        await self._write(context, response)
 
         return answer
+
+    async def _write(self, context: _Context, response: Any) -> None:
+        """Hand on one message of a stream; flow control holds it until the caller reads."""
+        try:
+            async with asyncio.timeout(self._slow_reader_seconds):
+                await context.write(response)
+        except TimeoutError:
+            raise errors.RateLimited(
+                "the stream", f"{self._slow_reader_seconds:g} s without reading; read faster or ask for less"
+            ) from None
 
     def _check(self, path: str, request: Any) -> None:
         if isinstance(request, decoding.Undecodable):
