@@ -2,25 +2,57 @@
 
 math.randomseed(os.time() + tonumber(string.sub(tostring({}), -6), 16))
 
+-- gRPC servers take 8 KiB of metadata, each counted with 32 bytes more; the rest is for what is added on the way.
+local MAX_HEADER_BYTES = 7168
+
 local function is_grpc(headers)
   return string.sub(headers:get("content-type") or "", 1, 16) == "application/grpc"
+end
+
+-- The path is not among them: of a REST call it goes into the message.
+local function header_bytes(headers)
+  local total = 0
+  for name, value in pairs(headers) do
+    if name ~= ":path" then total = total + #name + #value + 32 end
+  end
+  return total
 end
 
 -- Tells Envoy's error formats who asks: the transcoder makes every request look like gRPC.
 -- A request id that is too long or holds more than visible ASCII is replaced before it is logged or echoed.
 function envoy_on_request(handle)
   local headers = handle:headers()
-  headers:replace("x-decisiongraph-transport", is_grpc(headers) and "grpc" or "rest")
+  local grpc = is_grpc(headers)
+  headers:replace("x-decisiongraph-transport", grpc and "grpc" or "rest")
   local id = headers:get("x-request-id")
   if id == nil or #id == 0 or #id > 128 or string.find(id, "[^\33-\126]") then
     local fresh = string.format("%07x%07x%07x", math.random(0, 0xfffffff), math.random(0, 0xfffffff), math.random(0, 0xfffffff))
     headers:replace("x-request-id", fresh)
   end
+  if not grpc and header_bytes(headers) > MAX_HEADER_BYTES then
+    handle:respond({[":status"] = "431"}, "")
+  end
+end
+
+-- The transcoder's messages repeat pieces of the request, which may be secrets: lines that show where it broke off, and
+-- values that do not fit their field.
+local function remove_values(handle, headers)
+  headers:remove("x-decisiongraph-edge")
+  local body = handle:body()
+  if body == nil then return end
+  local text = body:getBytes(0, body:length())
+  local before, message, after = string.match(text, '^(.*"message":")(.*)("}%s*)$')
+  if message == nil then return end
+  local cut = math.min(string.find(message, "\\n", 1, true) or #message + 1, string.find(message, "\\u000a", 1, true) or #message + 1)
+  message = string.sub(message, 1, cut - 1)
+  message = string.gsub(message, "invalid value .* for type", "invalid value for type")
+  headers:replace("content-length", body:setBytes(before .. message .. after))
 end
 
 -- gRPC codes alone cannot tell 422 from 400, so the server names the HTTP status of its error in a header.
 function envoy_on_response(handle)
   local headers = handle:headers()
+  if headers:get("x-decisiongraph-edge") then remove_values(handle, headers) end
   local status = headers:get("x-http-status")
   if status == nil then return end
   headers:remove("x-http-status")
