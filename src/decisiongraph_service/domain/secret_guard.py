@@ -178,7 +178,7 @@ _CARD_SHAPES = (
     # grouped in any other way, if the whole run is the number
     re.compile(rf"{_BEFORE}(?<![0-9][ -])[0-9](?:[ -]?[0-9]){{12,18}}+(?![ -]?[0-9]){_AFTER}"),
 )
-# What issuers use (ISO/IEC 7812). It keeps out time stamps, IMEIs, ISBNs and most barcodes and counters, of
+# What issuers use (ISO/IEC 7812). For bare runs of digits it keeps out time stamps, IMEIs, ISBNs and most barcodes and counters, of
 # which one in ten or more is Luhn-valid.
 _ISSUED = re.compile(
     r"4(?:[0-9]{12}|[0-9]{15}|[0-9]{18})"  # Visa
@@ -204,7 +204,9 @@ def _holds_card_number(text: str) -> bool:
 
 def _is_card_number(candidate: str) -> bool:
     digits = candidate.replace(" ", "").replace("-", "")
-    return _ISSUED.fullmatch(digits) is not None and _is_luhn_valid(digits)
+    # Whoever groups digits like a card means one; a bare run of digits must be a number that an issuer gives out.
+    grouped = len(digits) < len(candidate)
+    return (grouped or _ISSUED.fullmatch(digits) is not None) and _is_luhn_valid(digits)
 
 
 _LUHN_SINGLE = bytes.maketrans(b"0123456789", bytes(range(10)))

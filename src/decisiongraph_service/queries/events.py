@@ -1,4 +1,4 @@
-"""Events of the log, single and in log order (docs/reference/QUERY_AND_ORDERING_INVARIANTS.md section 6)."""
+"""Events of the log, single and in log order (docs/reference/QUERY_AND_ORDERING_INVARIANTS.md section 7)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

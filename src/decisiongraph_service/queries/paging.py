@@ -2,7 +2,7 @@
 
 A token is opaque and signed. The signature covers the list, the tenant, the request's other parameters and the place to
 go on from, so that a token of another request, tenant or installation is refused
-(docs/reference/QUERY_AND_ORDERING_INVARIANTS.md, pagination).
+(docs/reference/QUERY_AND_ORDERING_INVARIANTS.md section 8).
 """
 
 import base64

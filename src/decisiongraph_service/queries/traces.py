@@ -1,4 +1,4 @@
-"""Traces: their summaries and their timelines (docs/reference/QUERY_AND_ORDERING_INVARIANTS.md, traces)."""
+"""Traces: their summaries and their timelines (docs/reference/QUERY_AND_ORDERING_INVARIANTS.md sections 5, 6 and 9)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
