@@ -178,8 +178,8 @@ _CARD_SHAPES = (
     # grouped in any other way, if the whole run is the number
     re.compile(rf"{_BEFORE}(?<![0-9][ -])[0-9](?:[ -]?[0-9]){{12,18}}+(?![ -]?[0-9]){_AFTER}"),
 )
-# What issuers use (ISO/IEC 7812). For bare runs of digits it keeps out time stamps, IMEIs, ISBNs and most barcodes and counters, of
-# which one in ten or more is Luhn-valid.
+# What issuers use (ISO/IEC 7812). For bare runs of digits it keeps out time stamps, IMEIs, ISBNs and most barcodes and
+# counters, of which one in ten or more is Luhn-valid.
 _ISSUED = re.compile(
     r"4(?:[0-9]{12}|[0-9]{15}|[0-9]{18})"  # Visa
     r"|(?:5[1-5][0-9]{2}|222[1-9]|22[3-9][0-9]|2[3-6][0-9]{2}|27[01][0-9]|2720)[0-9]{12}"  # Mastercard

@@ -25,8 +25,9 @@ _OPTIMISTIC_TRIES: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class QueueLimits:
-    """How much may wait and how much is committed at once, per tenant."""
+    """How much may wait and how much is committed at once, per tenant; and how much of all tenants may wait."""
 
+    all_waiting_bytes: int = 256 * 1024 * 1024
     waiting_events: int = 4_000
     waiting_bytes: int = 32 * 1024 * 1024
     batch_events: int = 1_000
@@ -72,6 +73,7 @@ class GroupCommitter:
         self._signal = signal
         self._clock = clock
         self._limits = limits or QueueLimits()
+        self._waiting_bytes = 0
         self._queues: dict[TenantId, _TenantQueue] = {}
         # First come, first served: a tenant takes one batch and goes to the end of the line.
         self._turns = asyncio.Semaphore(parallel_commits)
@@ -98,6 +100,8 @@ class GroupCommitter:
             RateLimited: too much waits for this tenant.
         """
         queue = self._queues.get(tenant_id)
+        if self._waiting_bytes > self._limits.all_waiting_bytes:
+            raise errors.RateLimited("the server", f"{self._limits.all_waiting_bytes} bytes waiting to be committed")
         size = sum(len(checked.canonical_payload) for checked in events)
         if queue is None:
             queue = self._queues[tenant_id] = _TenantQueue()
@@ -112,6 +116,7 @@ class GroupCommitter:
         queue.submissions.append(submission)
         queue.events += len(events)
         queue.size += size
+        self._waiting_bytes += size
         return submission.answer
 
     async def drain(self) -> None:
@@ -134,6 +139,7 @@ class GroupCommitter:
                         await self._commit_and_answer(tenant_id, batch)
         finally:
             del self._queues[tenant_id]
+            self._waiting_bytes -= queue.size
             for submission in queue.submissions:
                 _fail(submission, errors.StorageUnavailable("the server is stopping; send the request again"))
 
@@ -149,6 +155,7 @@ class GroupCommitter:
             queue.submissions.popleft()
             queue.events -= len(submission.events)
             queue.size -= submission.size
+            self._waiting_bytes -= submission.size
             if not submission.answer.done():
                 batch.append(submission)
                 events, size = more_events, more_size

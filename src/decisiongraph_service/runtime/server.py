@@ -143,7 +143,7 @@ class Server:
                 ("grpc.max_send_message_length", _HARD_MESSAGE_BYTES),
                 ("grpc.so_reuseport", int(settings.grpc_own_port is not None)),
             ],
-            maximum_concurrent_rpcs=settings.max_concurrent_calls * 2,
+            maximum_concurrent_rpcs=2 * (settings.max_concurrent_calls + settings.max_concurrent_streams),
         )
         self._add_services(self._server, parts, key, readiness, page_tokens)
         port = self._server.add_insecure_port(f"{settings.grpc_host}:{settings.grpc_port}")
@@ -190,6 +190,7 @@ class Server:
             checked_by_domain=_CHECKED_BY_DOMAIN,
             max_request_bytes=settings.max_request_bytes,
             max_concurrent_calls=settings.max_concurrent_calls,
+            max_concurrent_streams=settings.max_concurrent_streams,
             slow_reader_seconds=settings.slow_reader_seconds,
         )
 

@@ -72,7 +72,13 @@ class Settings(BaseSettings):
         default=4 * 1024 * 1024, ge=1024, le=4 * 1024 * 1024, description="Longest request message."
     )
     max_concurrent_calls: int = Field(
-        default=1000, ge=1, le=100_000, description="Most calls at work in one server; more get RESOURCE_EXHAUSTED."
+        default=1000,
+        ge=1,
+        le=100_000,
+        description="Most calls at work in one server, streams excepted; more get RESOURCE_EXHAUSTED.",
+    )
+    max_concurrent_streams: int = Field(
+        default=1000, ge=1, le=100_000, description="Most streams (watches, ingestion) of one server."
     )
 
     slow_reader_seconds: float = Field(

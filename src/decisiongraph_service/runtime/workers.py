@@ -115,5 +115,5 @@ class Workers:
 async def parent_gone() -> None:
     """Return when the supervisor of this worker is gone; never, if this is no worker."""
     parent = os.environ.get(PARENT_VARIABLE)
-    while parent is None or os.getppid() == int(parent):
+    while parent is None or os.getppid() == int(parent):  # noqa: ASYNC110 - nobody tells of it
         await asyncio.sleep(1.0)

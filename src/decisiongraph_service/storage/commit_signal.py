@@ -15,6 +15,7 @@ import asyncpg
 import structlog
 
 from decisiongraph_service.domain.vocabulary import TenantId
+from decisiongraph_service.storage import database
 
 _CHANNEL: Final = "decisiongraph_commits"
 _THROTTLE_SECONDS: Final = 0.01
@@ -93,8 +94,14 @@ class CommitSignal:
     async def _exchange(self) -> None:
         while True:
             try:
-                connection = await asyncpg.connect(self._database_url, timeout=5)
+                connection = await asyncpg.connect(
+                    self._database_url,
+                    timeout=5,
+                    server_settings={"application_name": "decisiongraph-signal", "role": database.RUNTIME_ROLE},
+                )
                 try:
+                    # Nothing else would notice an idle connection that broke.
+                    connection.add_termination_listener(lambda _: self._something_unsent.set())
                     await connection.add_listener(_CHANNEL, self._received)
                     await self._send_from(connection)
                 finally:
@@ -104,7 +111,7 @@ class CommitSignal:
                 await asyncio.sleep(_RECONNECT_SECONDS)
 
     async def _send_from(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-        while True:
+        while not connection.is_closed():
             await self._something_unsent.wait()
             self._something_unsent.clear()
             tenants, self._unsent = self._unsent, set()

@@ -8,7 +8,7 @@ import contextlib
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 import grpc
 import protovalidate
@@ -23,6 +23,7 @@ from decisiongraph_service.rpc.interceptors.call import Call
 
 _HEALTH: Final = "/grpc.health.v1.Health/"
 _Context = grpc.aio.ServicerContext[Any, Any]
+_Kind = Literal["calls", "streams"]
 if TYPE_CHECKING:
     _Handler = grpc.RpcMethodHandler[Any, Any]  # not subscriptable at run time
 
@@ -40,6 +41,7 @@ class Pipeline(grpc.aio.ServerInterceptor):
         checked_by_domain: frozenset[str],
         max_request_bytes: int,
         max_concurrent_calls: int,
+        max_concurrent_streams: int,
         slow_reader_seconds: float,
     ) -> None:
         """Set up.
@@ -49,16 +51,18 @@ class Pipeline(grpc.aio.ServerInterceptor):
             request_types: The request message of each rpc of the contract, by path.
             checked_by_domain: Paths whose requests the domain checks itself, in an order that callers rely on.
             max_request_bytes: Longest request message.
-            max_concurrent_calls: Most calls at work at once.
+            max_concurrent_calls: Most calls at work at once, streams excepted.
+            max_concurrent_streams: Most streams at work at once.
             slow_reader_seconds: How long a stream waits for its caller to read before it ends.
         """
         self._gate = gate
         self._request_types = request_types
         self._checked_by_domain = checked_by_domain
         self._max_request_bytes = max_request_bytes
-        self._max_concurrent_calls = max_concurrent_calls
         self._slow_reader_seconds = slow_reader_seconds
-        self._running = 0
+        # Streams last: they must not take the places of calls.
+        self._most: dict[_Kind, int] = {"calls": max_concurrent_calls, "streams": max_concurrent_streams}
+        self._running: dict[_Kind, int] = {"calls": 0, "streams": 0}
         self._validator = protovalidate.Validator()
 
     async def intercept_service(
@@ -88,7 +92,7 @@ class Pipeline(grpc.aio.ServerInterceptor):
 
     def _unary(self, path: str, behaviour: Callable[..., Any] | None) -> Callable[[Any, _Context], Awaitable[Any]]:
         async def answer(request: Any, context: _Context) -> Any:
-            async with _Answering(self, path, context) as admitted:
+            async with _Answering(self, path, context, "calls") as admitted:
                 self._check(path, request)
                 call.enter(admitted)
                 return await _started(path, behaviour, request, context)
@@ -97,7 +101,7 @@ class Pipeline(grpc.aio.ServerInterceptor):
 
     def _streaming(self, path: str, behaviour: Callable[..., Any] | None) -> Callable[[Any, _Context], Awaitable[None]]:
         async def answer(request: Any, context: _Context) -> None:
-            async with _Answering(self, path, context) as admitted:
+            async with _Answering(self, path, context, "streams") as admitted:
                 if path in self._request_types and not hasattr(request, "__aiter__"):
                     self._check(path, request)
                 call.enter(admitted)
@@ -126,25 +130,26 @@ class Pipeline(grpc.aio.ServerInterceptor):
         if found:
             raise errors.InvalidArgument(found)
 
-    def begin(self, path: str, metadata: Mapping[str, str | bytes], chosen_id: str) -> Call:
+    def begin(self, path: str, metadata: Mapping[str, str | bytes], chosen_id: str, kind: "_Kind") -> Call:
         """Admit one more call, or refuse it because of who calls or how many are at work."""
         admitted = self._gate.admit(path, metadata, chosen_id)
-        if self._running >= self._max_concurrent_calls:
-            raise errors.RateLimited("the server", f"{self._max_concurrent_calls} calls at once")
-        self._running += 1
+        if self._running[kind] >= self._most[kind]:
+            raise errors.RateLimited("the server", f"{self._most[kind]} {kind} at once")
+        self._running[kind] += 1
         return admitted
 
-    def end(self) -> None:
+    def end(self, kind: "_Kind") -> None:
         """One call less."""
-        self._running -= 1
+        self._running[kind] -= 1
 
 
 class _Answering:
     """The frame of one call: begins it, and turns whatever it raises into a status."""
 
-    def __init__(self, pipeline: Pipeline, path: str, context: _Context) -> None:
+    def __init__(self, pipeline: Pipeline, path: str, context: _Context, kind: _Kind) -> None:
         self._pipeline = pipeline
         self._path = path
+        self._kind = kind
         self._context = context
         self._metadata = dict(context.invocation_metadata() or ())
         self._request_id = request_id.choose(self._metadata.get(request_id.HEADER))
@@ -153,14 +158,14 @@ class _Answering:
 
     async def __aenter__(self) -> Call:
         try:
-            self._admitted = self._pipeline.begin(self._path, self._metadata, self._request_id)
+            self._admitted = self._pipeline.begin(self._path, self._metadata, self._request_id, self._kind)
         except errors.DecisionGraphError as error:
             await self._refuse(error)
         self._context.set_trailing_metadata(((request_id.HEADER, self._request_id),))
         return self._admitted
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        self._pipeline.end()
+        self._pipeline.end(self._kind)
         if error is None:
             self._report("call_answered", "debug", code="OK")
         elif isinstance(error, errors.DecisionGraphError):
