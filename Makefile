@@ -50,7 +50,8 @@ clean: ## remove environment and caches; the data in .run stays
 	@echo "Building the environment in .venv (a few seconds to a minute) ..."
 	@[ -x .venv/bin/python ] || "$(PYTHON)" -m venv .venv || { echo "Python cannot make environments here; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	@.venv/bin/uv --version 2>/dev/null | grep -qF "$(UV_VERSION)" || .venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
-	@VIRTUAL_ENV= .venv/bin/uv sync --quiet --frozen --all-extras --python .venv/bin/python
+	@VIRTUAL_ENV= .venv/bin/uv sync --quiet --frozen --all-extras --compile-bytecode --python .venv/bin/python
+	@.venv/bin/python -m compileall -q src generated/python
 	@touch $@
 
 .PHONY: help run test check breaking generate format setup clean

@@ -119,9 +119,10 @@ async def _supervise(settings: "Settings", folder: Path) -> int:
         screen.complain(f"{type(error).__name__}: {error} (details in {_write_report(folder, error)})")
     finally:
         files.remove()
-        if among.names:
-            screen.say(f"stopping {', '.join(reversed(among.names))}")
+        if started := among.names:
+            screen.say(f"stopping {', '.join(reversed(started))}")
             await among.stop()
+        if started or code == 0:
             screen.say("stopped")
     return code
 

@@ -109,11 +109,9 @@ class ChildLog:
 
     def bound(self) -> None:
         """Empty the file if it is too long, and keep its end aside."""
-        size = self.path.stat().st_size
-        if size <= self._max_bytes:
-            return
-        self._older.write_bytes(_end_of(self.path, self._max_bytes))
-        os.truncate(self.path, 0)
+        if self.path.stat().st_size > self._max_bytes:
+            self._older.write_bytes(_end_of(self.path, self._max_bytes))
+            os.truncate(self.path, 0)
 
     def last_lines(self) -> tuple[str, ...]:
         """The last lines, at most twenty."""
@@ -330,9 +328,8 @@ def write_private(path: Path, text: str) -> None:
         with os.fdopen(descriptor, "w") as file:
             file.write(text)
         Path(temporary).replace(path)
-    except BaseException:
+    finally:
         Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _find(pid: int, created: float) -> psutil.Process | None:
