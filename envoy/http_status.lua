@@ -36,23 +36,24 @@ end
 
 -- The transcoder's messages repeat pieces of the request, which may be secrets: lines that show where it broke off, and
 -- values that do not fit their field.
-local function remove_values(handle, headers)
-  headers:remove("x-decisiongraph-edge")
+local function remove_values(handle)
+  handle:headers():remove("x-decisiongraph-edge")
   local body = handle:body()
   if body == nil then return end
   local text = body:getBytes(0, body:length())
   local before, message, after = string.match(text, '^(.*"message":")(.*)("}%s*)$')
   if message == nil then return end
-  local cut = math.min(string.find(message, "\\n", 1, true) or #message + 1, string.find(message, "\\u000a", 1, true) or #message + 1)
-  message = string.sub(message, 1, cut - 1)
+  for _, line_end in ipairs({"\\n", "\\u000a"}) do
+    message = string.sub(message, 1, (string.find(message, line_end, 1, true) or 0) - 1)
+  end
   message = string.gsub(message, "invalid value .* for type", "invalid value for type")
-  headers:replace("content-length", body:setBytes(before .. message .. after))
+  handle:headers():replace("content-length", body:setBytes(before .. message .. after))
 end
 
 -- gRPC codes alone cannot tell 422 from 400, so the server names the HTTP status of its error in a header.
 function envoy_on_response(handle)
+  if handle:headers():get("x-decisiongraph-edge") then remove_values(handle) end
   local headers = handle:headers()
-  if headers:get("x-decisiongraph-edge") then remove_values(handle, headers) end
   local status = headers:get("x-http-status")
   if status == nil then return end
   headers:remove("x-http-status")

@@ -3,11 +3,13 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -102,15 +104,27 @@ def _processes_of(data: Path) -> list[str]:
     return found
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("run") / "data"
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder that any account may enter, as the folders of a newcomer are: root's Postgres works as another one."""
+    folder = Path(tempfile.mkdtemp(prefix="decisiongraph-run-"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with _folder() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
-def run(data: Path) -> Iterator[Run]:
+def run() -> Iterator[Run]:
     """One run that several tests look at."""
-    with _running(data) as running:
+    with _folder() as folder, _running(folder / "data") as running:
         yield running
 
 
@@ -147,12 +161,12 @@ def test_a_second_run_leaves_the_first_alone(run: Run) -> None:
     assert run.read("refund-4711").status_code == 200
 
 
-def test_a_taken_port_is_named_with_its_holder_and_the_way_out(tmp_path: Path) -> None:
+def test_a_taken_port_is_named_with_its_holder_and_the_way_out(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
         refused = subprocess.run(
             [*_COMMAND, "run"],
-            env=_environment(tmp_path, DG_REST_PORT=str(port)),
+            env=_environment(folder, DG_REST_PORT=str(port)),
             capture_output=True,
             text=True,
             timeout=30,
@@ -200,8 +214,8 @@ def test_the_stored_logs_check_out(run: Run) -> None:
     assert "ok" in checked.stdout
 
 
-def test_ctrl_c_stops_everything_and_the_data_stays(tmp_path: Path) -> None:
-    data = tmp_path / "data"
+def test_ctrl_c_stops_everything_and_the_data_stays(folder: Path) -> None:
+    data = folder / "data"
     with _running(data) as first:
         assert first.stop() == 0
         assert "Traceback" not in first.printed
@@ -218,8 +232,8 @@ def test_ctrl_c_stops_everything_and_the_data_stays(tmp_path: Path) -> None:
     assert _processes_of(data) == []
 
 
-def test_a_killed_run_is_cleared_up_by_the_next(tmp_path: Path) -> None:
-    data = tmp_path / "data"
+def test_a_killed_run_is_cleared_up_by_the_next(folder: Path) -> None:
+    data = folder / "data"
     with _running(data) as first:
         first.process.kill()
         first.process.wait()
@@ -230,12 +244,12 @@ def test_a_killed_run_is_cleared_up_by_the_next(tmp_path: Path) -> None:
     assert _processes_of(data) == []
 
 
-def test_a_dead_database_is_named_without_its_password(tmp_path: Path) -> None:
+def test_a_dead_database_is_named_without_its_password(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     refused = subprocess.run(
         [*_COMMAND, "run"],
-        env=_environment(tmp_path, DG_DATABASE_URL=f"postgresql://me:hush-hush@127.0.0.1:{port}/decisions"),
+        env=_environment(folder, DG_DATABASE_URL=f"postgresql://me:hush-hush@127.0.0.1:{port}/decisions"),
         capture_output=True,
         text=True,
         timeout=60,
@@ -244,10 +258,10 @@ def test_a_dead_database_is_named_without_its_password(tmp_path: Path) -> None:
     assert refused.returncode == 1
     assert f"127.0.0.1:{port}" in refused.stderr
     assert "hush-hush" not in refused.stderr + refused.stdout
-    assert _processes_of(tmp_path) == []
+    assert _processes_of(folder) == []
 
 
-def test_a_database_of_my_own_is_used(tmp_path: Path, database_url: str) -> None:
-    with _running(tmp_path, DG_DATABASE_URL=database_url, DG_ALLOW_UNSAFE_DATABASE="true") as run:
-        assert not (tmp_path / "postgres").exists()
+def test_a_database_of_my_own_is_used(folder: Path, database_url: str) -> None:
+    with _running(folder, DG_DATABASE_URL=database_url, DG_ALLOW_UNSAFE_DATABASE="true") as run:
+        assert not (folder / "postgres").exists()
         assert run.read("refund-4711").status_code == 200

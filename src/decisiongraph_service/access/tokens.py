@@ -120,7 +120,7 @@ class TokenVerifier:
             raise errors.Unauthenticated("authorization: the token is signed with a key that is not ours") from error
         except jwt.ExpiredSignatureError as error:
             raise errors.Unauthenticated("authorization: the token has expired; get a new one") from error
-        except (jwt.PyJWTError, TypeError, ValueError) as error:
+        except (jwt.PyJWTError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
             raise errors.Unauthenticated(
                 f"authorization: the token is not valid ({error}); get a new one from the issuer of this service"
             ) from error

@@ -230,16 +230,19 @@ async def _check_database(url: str) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
     except (ValueError, asyncpg.InterfaceError):
-        # What is wrong with an address may be told by quoting it, password included.
-        reason = "not an address like postgresql://user:password@host:5432/database"
+        # Without the reason: what is wrong with an address may be told by quoting it, password included.
+        raise RunError("DG_DATABASE_URL is not an address like postgresql://user:password@host:5432/database") from None
     else:
         await connection.close()
         return
-    raise RunError(f"cannot connect to {_place(url)} of DG_DATABASE_URL: {reason}")
+    raise RunError(f"cannot connect to {_place(url)} (DG_DATABASE_URL): {reason}")
 
 
 def _place(url: str) -> str:
     parts = urlsplit(url)
+    if "@" in url and "@" not in parts.netloc:
+        # A password with `/`, `?` or `#` that is not escaped: its beginning would pass for the host.
+        return "the database"
     host = parts.netloc.rpartition("@")[2] or "localhost"
     port = "" if ":" in host.rpartition("]")[2] else ":5432"
     return f"database {parts.path.lstrip('/') or '(default)'} at {host}{port}"

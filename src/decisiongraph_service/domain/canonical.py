@@ -7,7 +7,8 @@ Sources: docs/reference/EVENT_ENVELOPE_CONTRACT.md (canonical JSON) and docs/ref
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import orjson
@@ -116,7 +117,7 @@ def check_json(value: JsonValue, limits: EventLimits) -> list[Violation]:
     What lies below the deepest allowed level is not looked at, and the walk ends when the number of values
     exceeds its limit.
     """
-    return [] if _is_plain_json(value, limits) else _json_violations(value, limits)
+    return [] if content_of(value, limits) is not None else _json_violations(value, limits)
 
 
 _JSON_TYPES: Final = frozenset({dict, list, str, int, float, bool, type(None)})
@@ -124,41 +125,59 @@ _TEXT_ONLY: Final = frozenset({str})
 _Container: TypeAlias = dict[str, JsonValue] | list[JsonValue]
 
 
-def _is_plain_json(value: JsonValue, limits: EventLimits) -> bool:
-    """Tell whether `_json_violations` would find nothing; it goes level by level and needs no paths."""
+@dataclass(frozen=True, slots=True)
+class PayloadContent:
+    """What one walk through a payload finds, for the checks that need no paths while nothing is wrong."""
+
+    texts: list[str]
+    """Every text value, in no particular order."""
+    numbers: list[int | float]
+    """Every number."""
+
+
+def content_of(value: JsonValue, limits: EventLimits) -> PayloadContent | None:
+    """Return the texts and numbers of a payload, or `None` if `check_json` has something to say about it."""
     if type(value) is not dict:
-        return False
+        return None
+    content = PayloadContent([], [])
+    keys: list[str] = []
     level: list[_Container] = [value]
-    found_texts: list[str] = []
     seen = 1
     for _ in range(limits.max_payload_depth):
         deeper: list[_Container] = []
         for container in level:
             seen += len(container)
-            if seen > limits.max_payload_values or not _sort_members(container, found_texts, deeper):
-                return False
+            if seen > limits.max_payload_values or not _sort_members(container, keys, content, deeper):
+                return None
         if not deeper:
-            return _TEXT_ONLY.issuperset(map(type, found_texts)) and not _holds_surrogate(found_texts)
+            return None if _is_broken_text(keys, content.texts) else content
         level = deeper
-    return False
+    return None
 
 
-def _sort_members(container: _Container, found_texts: list[str], deeper: list[_Container]) -> bool:
-    """Sort keys and members into texts and containers; false if there is something that is not JSON."""
+def _sort_members(container: _Container, keys: list[str], content: PayloadContent, deeper: list[_Container]) -> bool:
+    """Sort keys and members by what they are; false if there is something that is not JSON."""
+    members: Iterable[JsonValue] = container
     if type(container) is dict:
-        found_texts += container
-    for member in container.values() if type(container) is dict else container:
-        if type(member) is str:
-            found_texts.append(member)
-        elif type(member) is dict or type(member) is list:
-            deeper.append(member)
-        elif type(member) not in _JSON_TYPES:
+        keys += container
+        members = container.values()
+    for member in members:
+        kind = type(member)
+        if kind is str:
+            content.texts.append(member)  # type: ignore[arg-type]
+        elif kind is dict or kind is list:
+            deeper.append(member)  # type: ignore[arg-type]
+        elif kind is int or kind is float:
+            content.numbers.append(member)  # type: ignore[arg-type]
+        elif member is not None and kind is not bool:
             return False
     return True
 
 
-def _holds_surrogate(found_texts: list[str]) -> bool:
-    return texts.has_unpaired_surrogate("".join(found_texts))
+def _is_broken_text(keys: list[str], found_texts: list[str]) -> bool:
+    if not _TEXT_ONLY.issuperset(map(type, keys)):
+        return True
+    return texts.has_unpaired_surrogate("".join(keys)) or texts.has_unpaired_surrogate("".join(found_texts))
 
 
 def _json_violations(value: JsonValue, limits: EventLimits) -> list[Violation]:
@@ -204,10 +223,12 @@ def check_numbers(value: JsonValue) -> list[Violation]:
     A `float` counts as fractional, NaN and infinities included: whoever reads a request turns integral floats
     into `int` first (EVENT_ENVELOPE_CONTRACT.md, Numbers).
     """
-    numbers = [current for current in scalars(value) if isinstance(current, (int, float))]
-    if not any(map(_is_unfit, numbers)):
-        return []
     return [_unfit_number(path, current) for path, current in walk(value) if _is_unfit(current)]
+
+
+def are_fit(numbers: Iterable[int | float]) -> bool:
+    """Tell whether `check_numbers` has nothing to say about these numbers."""
+    return not any(map(_is_unfit, numbers))
 
 
 def _is_unfit(value: JsonValue) -> bool:

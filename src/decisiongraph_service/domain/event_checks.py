@@ -43,11 +43,17 @@ def check_event(
     """
     _refuse_invalid(_check_required_key(event, limits))
     occurred_at_micros = _check_envelope(event, limits)
-    _refuse_invalid(canonical.check_json(event.payload, limits))
+    content = canonical.content_of(event.payload, limits)
+    if content is None:
+        _refuse_invalid(canonical.check_json(event.payload, limits))
     _check_shape(event, payload_violations)
-    secrets = guard.scan(event)
+    if content is None:
+        raise AssertionError("a payload that passes as JSON and as an object has content")
+    secrets = guard.scan(event, content.texts)
     if secrets:
         raise PiiPolicyViolation(secrets)
+    if not canonical.are_fit(content.numbers):
+        _refuse_schema(canonical.check_numbers(event.payload))
     canonical_payload = _canonical_payload(event.payload, limits)
     return CheckedEvent(event, canonical_payload, canonical.payload_hash(canonical_payload), occurred_at_micros)
 
@@ -208,7 +214,6 @@ def _check_shape(event: Event, payload_violations: Sequence[Violation]) -> None:
 
 
 def _canonical_payload(payload: JsonValue, limits: EventLimits) -> str:
-    _refuse_schema(canonical.check_numbers(payload))
     canonical_payload = canonical.canonical_json(payload)
     size = texts.utf8_size(canonical_payload)
     if size > limits.max_payload_bytes:

@@ -20,13 +20,15 @@ GuardMode: TypeAlias = Literal["precise", "reference"]
 class SecretGuard(Protocol):
     """What decides whether an event carries a secret."""
 
-    def scan(self, event: Event) -> list[Violation]:
+    def scan(self, event: Event, payload_texts: Sequence[str] | None = None) -> list[Violation]:
         """List each pattern found in each scanned text; every violation is PII_POLICY_VIOLATION.
 
         Scanned are the text values of the payload at any depth, the tags, and of the envelope
         `actor.actor_type`, `actor.actor_id`, `source.producer_id`, `source.system`, `source.subsystem`,
         `correlation_id`, `causation_event_id` and `idempotency_key`. Not scanned are keys of objects,
         `event_id`, `trace_id`, `event_type`, `occurred_at`, numbers and booleans.
+
+        `payload_texts` are the text values of the payload, if the caller has them already.
         """
         ...
 
@@ -54,9 +56,9 @@ class _PatternGuard:
         self._markers = tuple(marker for pattern in patterns for marker in pattern.markers)
         self._guards_cards = any(not pattern.markers for pattern in patterns)
 
-    def scan(self, event: Event) -> list[Violation]:
+    def scan(self, event: Event, payload_texts: Sequence[str] | None = None) -> list[Violation]:
         """See `SecretGuard.scan`."""
-        everything = "\n".join(_texts(event))  # no pattern matches across a line break
+        everything = "\n".join(_texts(event, payload_texts))  # no pattern matches across a line break
         lowered = everything.lower()
         if not self._may_hold_secret(lowered):
             return []
@@ -83,9 +85,10 @@ def _has_marker(pattern: _Pattern, lowered: str) -> bool:
     return not pattern.markers or any(marker in lowered for marker in pattern.markers)
 
 
-def _texts(event: Event) -> list[str]:
-    found = [text for text in canonical.scalars(event.payload) if isinstance(text, str)]
-    found += event.tags
+def _texts(event: Event, payload_texts: Sequence[str] | None) -> list[str]:
+    if payload_texts is None:
+        payload_texts = [text for text in canonical.scalars(event.payload) if isinstance(text, str)]
+    found = [*payload_texts, *event.tags]
     found += [text for _, text in _envelope_fields(event) if text is not None]
     return found
 

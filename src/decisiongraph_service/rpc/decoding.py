@@ -17,6 +17,8 @@ from decisiongraph_service.domain.errors import Violation
 
 _MAX_DEPTH: Final = 100
 """How deeply messages may nest for the protobuf library. A payload level takes three."""
+_MAX_FIELDS: Final = 20_000
+"""Most fields that are looked at to find what is wrong: the search runs before it is known who calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,51 +55,76 @@ def _diagnose(descriptor: Descriptor, data: bytes) -> Violation:
     """The first thing in `data` that no decoder takes: text that is not UTF-8, too many levels, or broken bytes."""
     path = ""
     try:
-        for path, depth, text in _walk(descriptor, memoryview(data), "", 1):
+        for path, depth, text in _Walk().fields(descriptor, memoryview(data), "", 1):
             if depth > _MAX_DEPTH:
-                field = path.split(".")[0] if "." not in path else ".".join(path.split(".")[:2])
-                return Violation(field, "TOO_DEEP", "is nested too deeply; a payload may have 32 levels")
+                return Violation(path, "TOO_DEEP", "is nested too deeply; a payload may have 32 levels")
             if text is not None:
                 bytes(text).decode("utf-8")
     except UnicodeDecodeError:
         return Violation(path, "INVALID_UTF8", "is not valid UTF-8; encode text as UTF-8")
+    except _TooManyFieldsError:
+        path = ""
     except (IndexError, ValueError, DecodeError):
         pass
-    return Violation(path or "request", "MALFORMED", "is not a protobuf message of this type; use the generated stubs")
+    return Violation(
+        path or "request",
+        "MALFORMED",
+        "is not a protobuf message of this type, or holds text that is not UTF-8; use the generated stubs",
+    )
 
 
-def _walk(
-    descriptor: Descriptor, data: memoryview, prefix: str, depth: int
-) -> Iterator[tuple[str, int, memoryview | None]]:
-    """Every text and message field in wire order: its path, its depth, and the bytes if it is text."""
-    position = 0
-    while position < len(data):
-        key, position = decoder._DecodeVarint(data, position)  # type: ignore[attr-defined]  # noqa: SLF001
-        number, wire_type = key >> 3, key & 7
-        if wire_type != 2:
-            position = _skip(data, position, wire_type)
-            continue
-        size, position = decoder._DecodeVarint(data, position)  # type: ignore[attr-defined]  # noqa: SLF001
-        value, position = data[position : position + size], position + size
-        if position > len(data):
-            raise ValueError("truncated")
-        field = descriptor.fields_by_number.get(number)
-        if field is None:
-            continue
-        path = _join(prefix, field, descriptor)
-        if field.type == FieldDescriptor.TYPE_STRING:
-            yield path, depth, value
-        elif field.message_type is not None:
-            yield path, depth + 1, None
-            if depth <= _MAX_DEPTH:
-                yield from _walk(field.message_type, value, path, depth + 1)
+class _TooManyFieldsError(Exception):
+    """What is wrong lies too far behind to be looked for."""
+
+
+class _Walk:
+    """A walk over the wire format of a message that gives up after `_MAX_FIELDS` fields."""
+
+    def __init__(self) -> None:
+        self._left = _MAX_FIELDS
+
+    def fields(
+        self, descriptor: Descriptor, data: memoryview, prefix: str, depth: int
+    ) -> Iterator[tuple[str, int, memoryview | None]]:
+        """Every text and message field in wire order: its path, its depth, and the bytes if it is text."""
+        position = 0
+        while position < len(data):
+            self._left -= 1
+            if self._left < 0:
+                raise _TooManyFieldsError
+            key, position = decoder._DecodeVarint(data, position)  # type: ignore[attr-defined]  # noqa: SLF001
+            number, wire_type = key >> 3, key & 7
+            if wire_type != 2:
+                position = _skip(data, position, wire_type)
+                continue
+            size, position = decoder._DecodeVarint(data, position)  # type: ignore[attr-defined]  # noqa: SLF001
+            value, position = data[position : position + size], position + size
+            if position > len(data):
+                raise ValueError("truncated")
+            field = descriptor.fields_by_number.get(number)
+            if field is None:
+                continue
+            path = _join(prefix, field, descriptor)
+            if field.type == FieldDescriptor.TYPE_STRING:
+                yield path, depth, value
+            elif field.message_type is not None:
+                yield path, depth + 1, None
+                if depth <= _MAX_DEPTH:
+                    yield from self.fields(field.message_type, value, path, depth + 1)
 
 
 def _join(prefix: str, field: FieldDescriptor, parent: Descriptor) -> str:
-    """Paths name the fields of our messages; inside a Struct they end at the field that holds it."""
-    if parent.file.package == "google.protobuf" or parent.GetOptions().map_entry:
+    """Paths name the fields of our messages; inside a Struct they end at the field that holds it.
+
+    A request that is one event and nothing else is named by the fields of the event, as the domain names them.
+    """
+    if parent.file.package == "google.protobuf" or parent.GetOptions().map_entry or _only_holds(parent, field):
         return prefix
     return f"{prefix}.{field.name}" if prefix else str(field.name)
+
+
+def _only_holds(parent: Descriptor, field: FieldDescriptor) -> bool:
+    return field.full_name.endswith("Request.event") and len(parent.fields) == 1
 
 
 def _skip(data: memoryview, position: int, wire_type: int) -> int:

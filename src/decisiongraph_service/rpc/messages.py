@@ -12,7 +12,10 @@ from decisiongraph_service.rpc import struct_json, typed_payload
 
 
 def event_from_message(message: event_pb2.Event) -> Event:
-    """The event in a request, unchecked. Unset required fields become empty text."""
+    """The event in a request, unchecked. Unset required fields become empty text.
+
+    A typed payload decides the event type; what `event_type` says against it is for `typed_payload.check` to refuse.
+    """
     content = message.WhichOneof("content")
     event_type = message.event_type
     payload: JsonValue = None
@@ -21,7 +24,7 @@ def event_from_message(message: event_pb2.Event) -> Event:
     elif content is not None:
         typed = getattr(message, content)
         payload = typed_payload.to_json(content, typed)
-        event_type = event_type or typed_payload.event_type_of(content)
+        event_type = typed_payload.event_type_of(content)
     return Event(
         event_id=message.event_id if message.HasField("event_id") else None,
         trace_id=message.trace_id,

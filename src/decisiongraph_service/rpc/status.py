@@ -17,9 +17,12 @@ HTTP_STATUS_HEADER: Final = "x-http-status"
 """Names the HTTP status for REST callers, to whom gRPC codes alone cannot tell 422 from 400. Envoy removes it."""
 
 _RETRY_INFO: Final = str(error_details_pb2.RetryInfo.DESCRIPTOR.full_name)
+# Statuses travel in trailers, of which clients take 8 KiB by default.
 _MAX_MESSAGE: Final = 1_000
+"""Bytes of the message as the trailer `grpc-message` writes it: three for each byte that is not printable ASCII."""
 _MAX_VIOLATION_BYTES: Final = 3_000
-"""Statuses travel in trailers, of which clients take 8 KiB by default."""
+_MAX_FIELD_BYTES: Final = 1_000
+"""Bytes of one field path: payload keys are part of it, so it may be long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,13 @@ def _status(codes: _Codes, message: str, reason: str, metadata: dict[str, str], 
 
 
 def _cut(message: str) -> str:
-    return message if len(message) <= _MAX_MESSAGE else message[: _MAX_MESSAGE - 1] + "…"
+    room = _MAX_MESSAGE
+    for index, character in enumerate(message):
+        plain = " " <= character <= "~" and character != "%"
+        room -= 1 if plain else 3 * len(character.encode("utf-8", "replace"))
+        if room < 0:
+            return message[:index] + "…"
+    return message
 
 
 def _retry_after(error: errors.DecisionGraphError) -> int | None:
@@ -122,7 +131,8 @@ def _bad_request(violations: tuple[errors.Violation, ...], where: str) -> error_
     details = error_details_pb2.BadRequest()
     room = _MAX_VIOLATION_BYTES
     for index, violation in enumerate(violations):
-        room -= len(violation.field.encode("utf-8", "replace")) + len(violation.description.encode()) + 40
+        field = _cut_field(violation.field)
+        room -= len(field.encode()) + len(violation.description.encode()) + 40
         if room < 0 and index:
             left = len(violations) - index
             details.field_violations.add(
@@ -137,3 +147,10 @@ def _bad_request(violations: tuple[errors.Violation, ...], where: str) -> error_
             reason=violation.code,
         )
     return details
+
+
+def _cut_field(path: str) -> str:
+    encoded = path.encode("utf-8", "replace")
+    if len(encoded) <= _MAX_FIELD_BYTES:
+        return encoded.decode()
+    return encoded[:_MAX_FIELD_BYTES].decode("utf-8", "ignore") + "…"

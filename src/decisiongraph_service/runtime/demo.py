@@ -143,7 +143,8 @@ async def prepare(settings: Settings, database_url: str, grpc_address: str) -> d
         role: development_token(settings, tenant_id=TENANT, roles=[role], account_id=f"demo-{role}")
         for role in tokens.ROLES
     }
-    async with grpc.aio.insecure_channel(grpc_address) as channel:
+    # A proxy of the environment is not for a server on this machine.
+    async with grpc.aio.insecure_channel(grpc_address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         if not await _has_decision(channel, by_role["reader"]):
             await _record_decision(channel, by_role["writer"])
     return by_role

@@ -161,6 +161,8 @@ class _Answering:
             self._admitted = self._pipeline.begin(self._path, self._metadata, self._request_id, self._kind)
         except errors.DecisionGraphError as error:
             await self._refuse(error)
+        except Exception as error:  # noqa: BLE001 - the outermost edge: whatever it is, the caller gets a status
+            await self._fail(error)
         self._context.set_trailing_metadata(((request_id.HEADER, self._request_id),))
         return self._admitted
 
@@ -171,8 +173,7 @@ class _Answering:
         elif isinstance(error, errors.DecisionGraphError):
             await self._refuse(error)
         elif isinstance(error, Exception) and not isinstance(error, grpc.aio.AbortError):
-            self._report("call_failed", "error", code="INTERNAL", exc_info=error)
-            await self._abort(status.of_failure(self._request_id))
+            await self._fail(error)
 
     async def _refuse(self, error: errors.DecisionGraphError) -> NoReturn:
         refusal = status.of_error(error, self._request_id)
@@ -180,6 +181,10 @@ class _Answering:
         level = "warning" if isinstance(error, errors.StorageUnavailable) else "info"
         self._report("call_refused", level, code=refusal.code.name, reason=refusal.reason, **cause)
         await self._abort(refusal)
+
+    async def _fail(self, error: Exception) -> NoReturn:
+        self._report("call_failed", "error", code="INTERNAL", exc_info=error)
+        await self._abort(status.of_failure(self._request_id))
 
     async def _abort(self, refusal: status.ErrorStatus) -> NoReturn:
         trailers = ((request_id.HEADER, self._request_id), *refusal.trailers())

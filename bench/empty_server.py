@@ -1,0 +1,59 @@
+"""A server that does nothing: what the same gRPC set-up takes for a call before any work is done.
+
+`python -m bench.empty_server PORT` answers AppendEvent on 127.0.0.1:PORT with an empty message.
+"""
+
+import argparse
+import asyncio
+import signal
+from typing import Any
+
+import grpc
+import uvloop
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from decisiongraph.v1 import ingestion_service_pb2, ingestion_service_pb2_grpc
+
+_MESSAGE_BYTES = 16 * 1024 * 1024
+
+
+class _Nothing(ingestion_service_pb2_grpc.IngestionServiceServicer):
+    async def AppendEvent(  # noqa: N802 - named by the contract
+        self, request: ingestion_service_pb2.AppendEventRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> ingestion_service_pb2.AppendEventResponse:
+        return ingestion_service_pb2.AppendEventResponse()
+
+
+async def _serve(port: int) -> None:
+    server = grpc.aio.server(
+        # The options of runtime/server.py.
+        options=[
+            ("grpc.max_receive_message_length", _MESSAGE_BYTES),
+            ("grpc.max_send_message_length", _MESSAGE_BYTES),
+            ("grpc.so_reuseport", 0),
+        ],
+        maximum_concurrent_rpcs=2000,
+    )
+    ingestion_service_pb2_grpc.add_IngestionServiceServicer_to_server(_Nothing(), server)
+    healthy = health.aio.HealthServicer()
+    await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    server.add_insecure_port(f"127.0.0.1:{port}")
+    await server.start()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await stop.wait()
+    await server.stop(1)
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    parser = argparse.ArgumentParser(description="Answer AppendEvent with an empty message.")
+    parser.add_argument("port", type=int)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(parser.parse_args().port))
+
+
+if __name__ == "__main__":
+    main()
