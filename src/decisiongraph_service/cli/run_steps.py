@@ -96,8 +96,16 @@ class Run:
             except ports.PortError as error:
                 raise RunError(f"{error}; set {variable} to another port (0 takes a free one)") from error
             chosen[f"{name}_port"] = port or ports.free_port(host, besides=tuple(chosen.values()))
-        self._admin_port = ports.free_port(besides=tuple(chosen.values()))
         self._settings = self._settings.model_copy(update=chosen)
+        of_workers = workers.own_ports(self._settings) if self._settings.workers > 1 else []
+        for port in of_workers:
+            try:
+                ports.require_free(self._settings.grpc_host.strip("[]"), port)
+            except ports.PortError as error:
+                raise RunError(
+                    f"{error}; each worker needs one port after DG_GRPC_PORT: set that to another"
+                ) from error
+        self._admin_port = ports.free_port(besides=(*chosen.values(), *of_workers))
 
     async def _database(self) -> str:
         if self._settings.database_url is not None:

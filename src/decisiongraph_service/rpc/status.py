@@ -112,9 +112,10 @@ def _status(codes: _Codes, message: str, reason: str, metadata: dict[str, str], 
 
 def _cut(message: str) -> str:
     room = _MAX_MESSAGE
+    message = message.encode("utf-8", "replace").decode()
     for index, character in enumerate(message):
         plain = " " <= character <= "~" and character != "%"
-        room -= 1 if plain else 3 * len(character.encode("utf-8", "replace"))
+        room -= 1 if plain else 3 * len(character.encode())
         if room < 0:
             return message[:index] + "…"
     return message
@@ -142,7 +143,7 @@ def _bad_request(violations: tuple[errors.Violation, ...], where: str) -> error_
             )
             break
         details.field_violations.add(
-            field=where + violation.field.encode("utf-8", "replace").decode(),
+            field=where + field,
             description=violation.description,
             reason=violation.code,
         )
