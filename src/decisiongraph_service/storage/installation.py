@@ -2,6 +2,8 @@
 
 from typing import Final
 
+import asyncpg
+
 from decisiongraph_service.storage.database import Database
 
 _KEY: Final = "SELECT key FROM installation_keys WHERE name = $1"
@@ -34,7 +36,10 @@ async def fetch_key(database: Database, name: str) -> bytes:
 
 async def fetch_revision(database: Database) -> str:
     """The revision of the schema; empty if it was never migrated."""
-    return str(await database.fetch_installation_value(_REVISION) or "")
+    try:
+        return str(await database.fetch_installation_value(_REVISION) or "")
+    except asyncpg.UndefinedTableError:
+        return ""
 
 
 async def ping(database: Database) -> None:
