@@ -65,7 +65,8 @@ class Projector:
             with self._signal.listen_to_all() as collector:
                 next_poll = 0.0
                 while True:
-                    tenants = await collector.take(_POLL_SECONDS)
+                    # The first look is at once: what was committed while nobody followed has no signal any more.
+                    tenants = await collector.take(_POLL_SECONDS if next_poll else 0)
                     now = asyncio.get_running_loop().time()
                     if now >= next_poll:
                         next_poll = now + _POLL_SECONDS

@@ -22,10 +22,21 @@ _POSTGRES_EPOCH_MICROS: Final = 946_684_800_000_000
 _STATEMENT_TIMEOUT_SECONDS: Final = 10
 _ACQUIRE_TIMEOUT_SECONDS: Final = 5
 
+_PLANNER: Final = {
+    # Every statement of the service is a walk along keys. Plans are cached, and one that was made while a table was
+    # nearly empty would go on reading the whole table when it is large.
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+}
+
 _OUTAGE: Final = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
+    # What asyncpg says of a connection that the server ended between two statements.
+    asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,
@@ -93,7 +104,7 @@ class Database:
                 init=_prepare_connection,
                 command_timeout=_STATEMENT_TIMEOUT_SECONDS,
                 timeout=_ACQUIRE_TIMEOUT_SECONDS,
-                server_settings={"application_name": "decisiongraph", "role": RUNTIME_ROLE},
+                server_settings={"application_name": "decisiongraph", "role": RUNTIME_ROLE, **_PLANNER},
             )
         except asyncpg.InvalidParameterValueError as error:
             raise errors.StorageUnavailable(

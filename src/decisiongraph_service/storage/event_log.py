@@ -35,42 +35,68 @@ _HEAD: Final = """
     WHERE tenant_id = $1
 """
 
-# For each candidate three look-ups, one by each unique key; the statement sees one state of the log.
-_LOG_VIEW: Final = f"""
+# Look-ups by the three unique keys; the statement sees one state of the log, and its one row carries what was found.
+#
+# Each look-up asks for a range of one value and for its order. To the planner every index that begins with the tenant
+# looks alike while it has no statistics, and a cached plan that reads all of a tenant's events for one key would stay;
+# the order is what only the right index gives.
+_LOG_VIEW: Final = """
     SELECT head.log_seq AS head,
-           candidate.trace_id AS candidate_trace_id,
-           candidate.event_id AS candidate_event_id,
-           newest.trace_seq AS newest_trace_seq,
-           newest.event_type AS newest_event_type,
-           EXISTS (SELECT FROM events WHERE tenant_id = $1 AND event_id = candidate.event_id) AS event_id_taken,
-           stored.*
+           ARRAY(
+               SELECT found.event
+               FROM unnest($2::text[], $3::text[]) AS candidate (producer_id, idempotency_key)
+               CROSS JOIN LATERAL (
+                   SELECT events AS event
+                   FROM events
+                   WHERE tenant_id = $1
+                     AND producer_id = candidate.producer_id
+                     AND idempotency_key >= candidate.idempotency_key
+                     AND idempotency_key <= candidate.idempotency_key
+                   ORDER BY events.idempotency_key
+                   LIMIT 1
+               ) AS found
+           ) AS stored,
+           ARRAY(
+               SELECT found.event_id
+               FROM unnest($5::text[]) AS candidate (event_id)
+               CROSS JOIN LATERAL (
+                   SELECT event_id
+                   FROM events
+                   WHERE tenant_id = $1 AND event_id >= candidate.event_id AND event_id <= candidate.event_id
+                   ORDER BY events.event_id
+                   LIMIT 1
+               ) AS found
+           ) AS taken_event_ids,
+           tails.trace_ids,
+           tails.newest_trace_seqs,
+           tails.newest_event_types
     FROM log_heads AS head
-    CROSS JOIN unnest($2::text[], $3::text[], $4::text[], $5::text[])
-        AS candidate (producer_id, idempotency_key, trace_id, event_id)
     LEFT JOIN LATERAL (
-        SELECT {_COLUMNS}
-        FROM events
-        WHERE tenant_id = $1
-          AND producer_id = candidate.producer_id
-          AND idempotency_key = candidate.idempotency_key
-    ) AS stored ON true
-    LEFT JOIN LATERAL (
-        SELECT trace_seq, event_type
-        FROM events
-        WHERE tenant_id = $1 AND trace_id = candidate.trace_id
-        ORDER BY trace_seq DESC
-        LIMIT 1
-    ) AS newest ON true
+        SELECT array_agg(newest.trace_id) AS trace_ids,
+               array_agg(newest.trace_seq) AS newest_trace_seqs,
+               array_agg(newest.event_type) AS newest_event_types
+        FROM unnest($4::text[]) AS candidate (trace_id)
+        CROSS JOIN LATERAL (
+            SELECT trace_id, trace_seq, event_type
+            FROM events
+            WHERE tenant_id = $1 AND trace_id = candidate.trace_id
+            ORDER BY trace_seq DESC
+            LIMIT 1
+        ) AS newest
+    ) AS tails ON true
     WHERE head.tenant_id = $1
 """
 
 # See the migration that creates it: locks the head, and writes only if it is the expected one.
 _APPEND: Final = "SELECT append_events($1, $2, $3)"
 
+# A range of one value, in order: see _LOG_VIEW.
 _EVENT_BY_ID: Final = f"""
     SELECT {_COLUMNS}
     FROM events
-    WHERE tenant_id = $1 AND event_id = $2
+    WHERE tenant_id = $1 AND event_id >= $2 AND event_id <= $2
+    ORDER BY events.event_id
+    LIMIT 1
 """
 
 # A range of the primary key, cut by the window; the filters only drop rows of it.
@@ -171,27 +197,25 @@ async def fetch_head(transaction: TenantTransaction) -> int:
 
 async def fetch_log_view(transaction: TenantTransaction, candidates: Sequence[CheckedEvent]) -> LogView | None:
     """What the append rules need to know of the log for these candidates; None if the tenant has no log."""
-    rows = await transaction.fetch(
+    row = await transaction.fetch_row(
         _LOG_VIEW,
         [checked.event.source.producer_id for checked in candidates],
         [checked.event.idempotency_key for checked in candidates],
-        [checked.event.trace_id for checked in candidates],
+        list({checked.event.trace_id for checked in candidates}),
         [append_rules.event_id_of(checked, transaction.tenant_id) for checked in candidates],
     )
-    if not rows:
+    if row is None:
         return None
-    stored = [_stored_event(row) for row in rows if row["log_seq"] is not None]
+    stored = [_stored_event(found) for found in row["stored"]]
+    tails = zip(row["trace_ids"] or (), row["newest_trace_seqs"] or (), row["newest_event_types"] or (), strict=True)
     return LogView(
-        head=rows[0]["head"],
+        head=row["head"],
         stored_by_key={(event.source.producer_id, event.idempotency_key): event for event in stored},
         traces={
-            row["candidate_trace_id"]: TraceTail(
-                row["newest_trace_seq"] + 1, finished=row["newest_event_type"] == vocabulary.TRACE_FINISHED
-            )
-            for row in rows
-            if row["newest_trace_seq"] is not None
+            trace_id: TraceTail(trace_seq + 1, finished=event_type == vocabulary.TRACE_FINISHED)
+            for trace_id, trace_seq, event_type in tails
         },
-        taken_event_ids=frozenset(row["candidate_event_id"] for row in rows if row["event_id_taken"]),
+        taken_event_ids=frozenset(row["taken_event_ids"]),
     )
 
 
