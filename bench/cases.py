@@ -1,12 +1,11 @@
 """What is measured: each case by its name, and one run of it."""
 
 import statistics
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
-
-import psutil
 
 from bench import bare_insert, load_program
 from bench.load_program import Figures, Group, LoadResult
@@ -50,12 +49,8 @@ class Bench:
         """
         await self.stack.settle()
         head, before = await self.stack.total_head(), self.stack.cpu_times()
-        own = psutil.Process().cpu_times()
         result = await load_program.run(groups, run_id=_run_id(), seconds=self.seconds, warmup_seconds=WARMUP_SECONDS)
         used = _used(before, self.stack.cpu_times())
-        own_now = psutil.Process().cpu_times()
-        # The load program is a child of this process.
-        used["own"] = own_now.user + own_now.system - own.user - own.system + result.client_cpu_seconds
         grown = await self.stack.total_head() - head
         if grown != (result.acknowledged if stored else 0):
             raise WrongCount(f"{result.acknowledged} events were acknowledged and the log grew by {grown}")
@@ -79,15 +74,19 @@ def _processor(result: LoadResult, used: Mapping[str, float], *, empty: bool) ->
     """Shares of one processor, and what the server used per event."""
     wall = result.wall_seconds
     server = used["empty" if empty else "server"]
-    others = used["machine"] - sum(used[name] for name in ("server", "empty", "postgres", "envoys", "own"))
     return {
         "server_cpu": server / wall,
         "postgres_cpu": used["postgres"] / wall,
         "envoy_cpu": used["envoys"] / wall,
         "client_cpu": result.client_cpu_seconds / wall,
-        "others_cpu": others / wall,
+        "others_cpu": _others(used) / wall,
         "server_us_per_event": server / result.acknowledged * 1e6,
     }
+
+
+def _others(used: Mapping[str, float]) -> float:
+    """Seconds that nothing of this bench has used."""
+    return used["machine"] - sum(used[name] for name in CpuTimes.__dataclass_fields__ if name != "machine")
 
 
 def _run_id() -> str:
@@ -124,6 +123,7 @@ async def _rest(bench: Bench, callers: int, *, empty: bool = False) -> Measureme
 
 async def _bare(bench: Bench, rows_per_transaction: int) -> Measurement:
     await bench.stack.settle()
+    before, began = bench.stack.cpu_times(), time.perf_counter()
     figures = await bare_insert.insert(
         bench.stack.connection,
         run_id=_run_id(),
@@ -132,7 +132,9 @@ async def _bare(bench: Bench, rows_per_transaction: int) -> Measurement:
     )
     latencies = figures.seconds
     ranks = {f"p{rank}_ms": latencies[int(len(latencies) * rank / 100)] * 1000 for rank in (50, 95, 99)}
-    return {"events_per_second": figures.rows_per_second, **ranks}
+    used, wall = _used(before, bench.stack.cpu_times()), time.perf_counter() - began
+    shares = {"postgres_cpu": used["postgres"] / wall, "client_cpu": used["bench"] / wall}
+    return {"events_per_second": figures.rows_per_second, **ranks, **shares, "others_cpu": _others(used) / wall}
 
 
 async def _quiet(bench: Bench, *, flood: int) -> Measurement:

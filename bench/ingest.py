@@ -18,6 +18,7 @@ from rich.console import Console
 from bench import cases, events, load_program, machine, report, stack
 from bench.cases import Bench, Case, Measurement
 
+_WIDTH = 170
 _OUTPUT = Path(__file__).parent.parent / ".run" / "bench" / "ingest.json"
 
 
@@ -58,13 +59,14 @@ async def _measure(
             note(
                 f"{repeat + 1}/{repeats} {case.name:7} {case.title:40} {figures['events_per_second']:9,.0f} events/s"
                 f"   p50 {figures['p50_ms']:.2f}  p99 {figures['p99_ms']:.2f} ms"
+                f"   (others used {figures.get('others_cpu', 0):.0%} of a core)"
             )
     return runs
 
 
 async def _bench(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
     def note(text: str) -> None:
-        console.print(text, highlight=False, markup=False)
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     note("building the load program, starting Postgres, server and Envoy ...")
     await load_program.build()
@@ -89,7 +91,7 @@ async def _bench(arguments: argparse.Namespace, console: Console) -> dict[str, A
             raise cases.WrongCount(f"the positions add up to {head}, and the logs hold {stored} events")
         result["events_stored"] = stored
         result["load_average_after"] = machine.load_average()
-    tables = Console()
+    tables = Console(width=_WIDTH)
     tables.print(report.figures_table(runs))
     tables.print(report.goals_table(result["goals"]))
     return result

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from rich import box
 from rich.table import Table
 
 from bench.cases import CASES, Measurement, spread
@@ -11,7 +12,13 @@ from bench.cases import CASES, Measurement, spread
 Runs: TypeAlias = Mapping[str, Sequence[Measurement]]
 """The repeats of each case, by its name."""
 
-_SHARES: Final = ("server_cpu", "postgres_cpu", "envoy_cpu", "client_cpu", "others_cpu")
+_SHARES: Final = {
+    "server_cpu": "server",
+    "postgres_cpu": "postgres",
+    "envoy_cpu": "envoy",
+    "client_cpu": "client",
+    "others_cpu": "others",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +116,10 @@ def summary(runs: Runs) -> dict[str, Any]:
 
 def figures_table(runs: Runs) -> Table:
     """The figures: medians of the repeats, with least and greatest where they matter most."""
-    table = Table("case", "", title="medians of the repeats (least - greatest)")
-    for column in ("events/s", "p50 ms", "p95 ms", "p99 ms", "server us/event", "CPU server/pg/envoy/client/others"):
-        table.add_column(column, justify="right")
+    table = Table("case", title="medians of the repeats (least - greatest)", box=box.SIMPLE)
+    table.add_column("what", no_wrap=True)
+    for column in ("events/s", "p50 ms", "p95 ms", "p99 ms", "us/event", *_SHARES.values()):
+        table.add_column(column, justify="right", no_wrap=True)
     for name, case in summary(runs).items():
         table.add_row(
             name,
@@ -120,15 +128,16 @@ def figures_table(runs: Runs) -> Table:
             _with_spread(case["p50_ms"], "{:.2f}"),
             f"{case['p95_ms']['median']:.2f}",
             f"{case['p99_ms']['median']:.2f}",
-            f"{case['server_us_per_event']['median']:.0f}" if "server_us_per_event" in case else "",
-            " ".join(f"{case[share]['median']:.2f}" if share in case else "-" for share in _SHARES),
+            f"{case['server_us_per_event']['median']:,.0f}" if "server_us_per_event" in case else "",
+            *(f"{case[share]['median']:.2f}" if share in case else "" for share in _SHARES),
         )
+    table.caption = "us/event: the server's processor time. The last columns: processors used by each, and by others."
     return table
 
 
 def goals_table(goals: Sequence[Mapping[str, Any]]) -> Table:
     """The goals with what was reached."""
-    table = Table("goal", "bound", "seen", "met", title="goals")
+    table = Table("goal", "bound", "seen", "met", title="goals", box=box.SIMPLE)
     for goal in goals:
         met = {True: "yes", False: "NO", None: ""}[goal["met"]]
         table.add_row(goal["goal"], goal["bound"] or "", _with_spread(goal, "{:,.2f}"), met)

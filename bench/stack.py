@@ -45,6 +45,8 @@ class CpuTimes:
     empty: float
     postgres: float
     envoys: float
+    bench: float
+    """This program and the load programs that it ran."""
     machine: float
     """All of the machine, whoever used it."""
 
@@ -100,6 +102,7 @@ class Stack:
             empty=_used(self.empty_pid),
             postgres=_used(self.postgres_pid),
             envoys=sum(map(_used, self.envoy_pids)),
+            bench=_own(),
             machine=sum(machine) - machine.idle - machine.iowait,
         )
 
@@ -119,6 +122,12 @@ class Stack:
             now=int(time.time()),
             lifetime_seconds=24 * 3600,
         )
+
+
+def _own() -> float:
+    # Not the children that still run: those are counted by themselves.
+    times = psutil.Process().cpu_times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def _used(pid: int) -> float:

@@ -17,7 +17,7 @@ import httpx
 from google.api import annotations_pb2
 from google.protobuf import json_format, message_factory
 from google.protobuf.message import Message
-from google.rpc import status_pb2
+from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from decisiongraph_service.access import tokens
@@ -28,6 +28,7 @@ from decisiongraph_service.runtime.children import Children
 
 ISSUER: Final = "decisiongraph-development"
 AUDIENCE: Final = "decisiongraph"
+_ = error_details_pb2  # details are printed by their types
 METHODS: Final = {method.name: (path, method) for path, method in contract.methods()}
 BOTH_WAYS: Final = ("rest", "grpc")
 

@@ -17,8 +17,8 @@ import (
 const (
 	// How long a call may go on after the end before it counts as failed.
 	grace = 30 * time.Second
-	// The stream's acknowledgements that may be outstanding; beyond the server's own bound, so that it is the limit.
-	outstanding = 1 << 16
+	// How many events of a stream may be unanswered: well beyond what the server takes at once, so that it never waits.
+	outstanding = 1024
 )
 
 // raw hands messages through as they are.

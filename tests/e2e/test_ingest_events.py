@@ -4,11 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
+import grpc
 from tests.appending import head, writer
 from tests.calling import METHODS, Callers, as_json
 from tests.traces import event_of_trace, message, whole_trace
-
-import grpc
 
 from decisiongraph.v1 import ingestion_service_pb2, ingestion_service_pb2_grpc
 from decisiongraph_service.ingestion import ingest_stream

@@ -1,180 +1,285 @@
-"""ListEvents: every filter against a plain model, and pages that add up to the whole."""
+"""ListEvents: every filter as a plain model says, bounds as promised, pages that add up to the whole."""
 
 import asyncio
+import datetime as dt
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import grpc
+import httpx
 import pytest
-from tests.calling import BOTH_WAYS, Callers
-from tests.traces import event_of_trace, whole_trace
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests import samples
+from tests.calling import BOTH_WAYS, Answer, Callers, Service, Tenant
 
-from decisiongraph_service.domain import timestamps
+from decisiongraph_service.access import tenancy
+from decisiongraph_service.domain.vocabulary import TenantId
+from decisiongraph_service.runtime import server
+from decisiongraph_service.storage.database import Database
+
+# The same instants in different words, and some close to each other.
+_TIMES = [
+    "2026-01-01T00:00:00Z",
+    "2026-01-01T01:00:00+01:00",
+    "2026-01-01T00:00:00.000001Z",
+    "2025-12-31T23:59:59.999999Z",
+    "2026-01-01T00:00:01-05:30",
+    "2026-06-30T12:00:00Z",
+]
+_TAGS = [[], ["a"], ["a", "b"], ["b", "c"], ["ab"]]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A tenant with a log of 60 events, and the log as it was sent."""
+
+    callers: Callers
+    log: list[dict[str, Any]]
 
 
 def _log() -> list[dict[str, Any]]:
-    """Twenty-four events that differ in everything that can be filtered by."""
-    events = []
-    for number in range(4):
-        for position, event in enumerate(whole_trace(f"trace-{number}", 6)):
-            events.append(
-                {
-                    **event,
-                    "source": {"producer_id": f"producer-{number % 2}", "system": "s"},
-                    "actor": {"actor_type": ("agent", "person")[position % 2], "actor_id": f"actor-{position % 3}"},
-                    "tags": ["even"] if position % 2 == 0 else ["odd", "rare"][: 1 + (position == 5)],
-                    "occurred_at": f"2026-03-0{number + 1}T0{position}:00:00+0{position % 3}:00",
-                    **({"correlation_id": "c-1"} if position == 3 else {}),
-                }
+    turns = itertools.cycle(range(7 * 5 * 3))
+    log = []
+    for trace in range(6):
+        for position in range(10):
+            n = next(turns)
+            kind = "TraceStarted" if position == 0 else "TraceFinished" if position == 9 else "PrecedentCited"
+            log.append(
+                samples.json_event(
+                    kind,
+                    key=f"k{trace}/{position}",
+                    trace_id=f"t{trace}",
+                    occurred_at=_TIMES[(n * 5) % len(_TIMES)],
+                    source={"producer_id": f"p{n % 3}", "system": "s"},
+                    actor={"actor_type": ["agent", "person"][n % 2], "actor_id": f"a{n % 4}"},
+                    tags=_TAGS[n % len(_TAGS)],
+                    **({"correlation_id": f"c{n % 3}"} if n % 4 else {}),
+                )
             )
-    return events
+    return log
 
 
-def _keeps(event: dict[str, Any], log_seq: int, wanted: dict[str, Any]) -> bool:
-    instant = timestamps.parse_rfc3339(event["occurred_at"])
-    checks = {
-        "since_log_seq": lambda v: log_seq > v,
-        "until_log_seq": lambda v: log_seq <= v,
-        "trace_id": lambda v: event["trace_id"] == v,
-        "event_type": lambda v: event["event_type"] == v,
-        "producer_id": lambda v: event["source"]["producer_id"] == v,
-        "actor_type": lambda v: event["actor"]["actor_type"] == v,
-        "actor_id": lambda v: event["actor"]["actor_id"] == v,
-        "tag": lambda v: v in event["tags"],
-        "correlation_id": lambda v: event.get("correlation_id") == v,
-        "since_occurred_at": lambda v: instant > timestamps.parse_rfc3339(v),
-        "until_occurred_at": lambda v: instant <= timestamps.parse_rfc3339(v),
+@pytest.fixture(scope="module")
+async def prepared(service: Service, database: Database) -> AsyncIterator[Prepared]:
+    tenant_id = TenantId("listed-events")
+    await tenancy.create_tenant(database, tenant_id, clock=server.clock_micros)
+    tokens = {role: service.token(tenant_ids=[tenant_id], roles=[role]) for role in ("reader", "writer")}
+    async with (
+        grpc.aio.insecure_channel(service.grpc) as channel,
+        httpx.AsyncClient(base_url=service.rest, timeout=30) as client,
+    ):
+        callers = Callers(Tenant(tenant_id, tokens), channel, client)
+        log = _log()
+        answer = await callers.call("grpc", "AppendEvents", {"events": log})
+        assert answer.ok, answer.body
+        yield Prepared(callers, [{**event, "log_seq": n} for n, event in enumerate(log, start=1)])
+
+
+def _matches(event: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    happened = dt.datetime.fromisoformat(event["occurred_at"])
+    tests: dict[str, Callable[[Any], bool]] = {
+        "since_log_seq": lambda value: event["log_seq"] > value,
+        "until_log_seq": lambda value: event["log_seq"] <= value,
+        "trace_id": lambda value: event["trace_id"] == value,
+        "event_type": lambda value: event["event_type"] == value,
+        "producer_id": lambda value: event["source"]["producer_id"] == value,
+        "actor_type": lambda value: event["actor"]["actor_type"] == value,
+        "actor_id": lambda value: event["actor"]["actor_id"] == value,
+        "tag": lambda value: value in event["tags"],
+        "correlation_id": lambda value: event.get("correlation_id") == value,
+        "since_occurred_at": lambda value: happened > dt.datetime.fromisoformat(value),
+        "until_occurred_at": lambda value: happened <= dt.datetime.fromisoformat(value),
     }
-    return all(checks[name](value) for name, value in wanted.items())
+    return all(tests[name](value) for name, value in wanted.items())
 
 
-_WANTED: list[dict[str, Any]] = [
-    {},
-    {"since_log_seq": 7},
-    {"until_log_seq": 7},
-    {"since_log_seq": 7, "until_log_seq": 7},
-    {"since_log_seq": 3, "until_log_seq": 20, "event_type": "ActionCommitted"},
-    {"trace_id": "trace-2"},
-    {"trace_id": "trace-2", "since_log_seq": 14, "until_log_seq": 16},
-    {"trace_id": "none"},
-    {"event_type": "TraceFinished"},
-    {"event_type": "NoSuchType"},
-    {"producer_id": "producer-1", "actor_id": "actor-2"},
-    {"actor_type": "person", "tag": "odd"},
-    {"tag": "rare"},
-    {"tag": "Rare"},
-    {"correlation_id": "c-1"},
-    {"since_occurred_at": "2026-03-02T03:00:00Z"},
-    {"until_occurred_at": "2026-03-02T03:00:00Z"},
-    {"since_occurred_at": "2026-03-02T02:00:00+01:00", "until_occurred_at": "2026-03-03T04:00:00Z"},
-    {"since_occurred_at": "2026-03-02T02:00:00Z", "until_occurred_at": "2026-03-02T02:00:00Z"},
-    {"trace_id": "trace-1", "actor_type": "agent", "since_occurred_at": "2026-03-02T00:30:00Z"},
-]
+def _inverted(wanted: Mapping[str, Any]) -> bool:
+    since, until = wanted.get("since_log_seq"), wanted.get("until_log_seq")
+    after, before = (wanted.get(f"{name}_occurred_at") for name in ("since", "until"))
+    return (since is not None and until is not None and since > until) or (
+        after is not None
+        and before is not None
+        and dt.datetime.fromisoformat(after) > dt.datetime.fromisoformat(before)
+    )
 
 
-async def _append_log(callers: Callers) -> list[dict[str, Any]]:
-    events = _log()
-    answer = await callers.call("grpc", "AppendEvents", {"events": events})
-    assert answer.ok, answer.body
-    return events
+def _positions(answers: Iterable[Answer]) -> list[int]:
+    return [int(event["log_seq"]) for answer in answers for event in answer.body["events"]]
 
 
-async def _all_pages(callers: Callers, way: str, wanted: dict[str, Any], page_size: int) -> list[int]:
-    positions: list[int] = []
-    request = {**wanted, "page_size": page_size}
-    for _ in range(100):
-        page = await callers.call(way, "ListEvents", request)
+async def _pages(callers: Callers, way: str, request: Mapping[str, Any]) -> list[Answer]:
+    """All pages of a list."""
+    pages: list[Answer] = []
+    token: dict[str, str] = {}
+    for _ in range(200):
+        page = await callers.call(way, "ListEvents", {**request, **token})
         assert page.ok, page.body
-        assert len(page.body["events"]) <= page_size
-        positions += [int(event["log_seq"]) for event in page.body["events"]]
+        pages.append(page)
         if "next_page_token" not in page.body:
-            return positions
-        assert page.body["events"], "a page that says that more follows is not empty"
-        request["page_token"] = page.body["next_page_token"]
-    raise AssertionError("the pages do not end")
+            return pages
+        token = {"page_token": page.body["next_page_token"]}
+    raise AssertionError("the list has no end")
+
+
+_VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "since_log_seq": st.integers(0, 62),
+    "until_log_seq": st.integers(0, 62),
+    "trace_id": st.sampled_from([*(f"t{n}" for n in range(6)), "none"]),
+    "event_type": st.sampled_from(["TraceStarted", "PrecedentCited", "TraceFinished", "Unknown"]),
+    "producer_id": st.sampled_from(["p0", "p1", "p2", "p"]),
+    "actor_type": st.sampled_from(["agent", "person", "role"]),
+    "actor_id": st.sampled_from(["a0", "a1", "A1"]),
+    "tag": st.sampled_from(["a", "b", "c", "ab"]),
+    "correlation_id": st.sampled_from(["c0", "c1", "c"]),
+    "since_occurred_at": st.sampled_from(_TIMES),
+    "until_occurred_at": st.sampled_from(_TIMES),
+}
+_FILTERS = st.lists(st.sampled_from(sorted(_VALUES)), unique=True, max_size=4).flatmap(
+    lambda names: st.fixed_dictionaries({name: _VALUES[name] for name in names})
+)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(wanted=_FILTERS, page_size=st.sampled_from([1, 7, 100]), data=st.data())
+async def test_filters_keep_what_the_model_keeps(
+    prepared: Prepared, wanted: dict[str, Any], page_size: int, data: st.DataObject
+) -> None:
+    way = "grpc" if data.draw(st.integers(0, 9)) else "rest"
+    request = {**wanted, "page_size": page_size}
+    if _inverted(wanted):
+        refused = await prepared.callers.call(way, "ListEvents", request)
+        assert refused.reason == "INVALID_ARGUMENT", refused.body
+        return
+    expected = [event["log_seq"] for event in prepared.log if _matches(event, wanted)]
+    pages = await _pages(prepared.callers, way, request)
+    assert _positions(pages) == expected
+    assert all(len(page.body["events"]) <= page_size for page in pages)
+    assert {page.body["head_log_seq"] for page in pages} == {"60"}
 
 
 @pytest.mark.parametrize("way", BOTH_WAYS)
-async def test_filters_keep_what_the_model_keeps(callers: Callers, way: str) -> None:
-    events = await _append_log(callers)
-    for wanted in _WANTED:
-        expected = [n for n, event in enumerate(events, 1) if _keeps(event, n, wanted)]
-        for page_size in (1, 5, 24, 1000):
-            if page_size == 1 and len(expected) > 8:
-                continue
-            assert await _all_pages(callers, way, wanted, page_size) == expected, f"{wanted} by {page_size}"
-
-
-async def test_a_full_last_page_promises_nothing_more(callers: Callers) -> None:
-    await _append_log(callers)
-    page = await callers.call("grpc", "ListEvents", {"page_size": 24})
-    assert len(page.body["events"]) == 24
-    assert "next_page_token" not in page.body
-
-
-async def test_pages_neither_skip_nor_repeat_while_the_log_grows(callers: Callers) -> None:
-    await _append_log(callers)
-    stop = asyncio.Event()
-
-    async def write() -> None:
-        position = 0
-        while not stop.is_set():
-            await callers.call("grpc", "AppendEvent", {"event": event_of_trace("growing", position)})
-            position += 1
-
-    writer = asyncio.create_task(write())
-    positions = await _all_pages(callers, "grpc", {"until_log_seq": 60}, 7)
-    stop.set()
-    await writer
-    assert positions == list(range(1, len(positions) + 1))
-    assert len(positions) >= 24
+async def test_the_whole_log_comes_in_order_with_every_field(prepared: Prepared, way: str) -> None:
+    (page,) = await _pages(prepared.callers, way, {})
+    for sent, got in zip(prepared.log, page.body["events"], strict=True):
+        assert {name: got[name] for name in sent} == {**sent, "log_seq": str(sent["log_seq"])}
 
 
 @pytest.mark.parametrize("way", BOTH_WAYS)
 @pytest.mark.parametrize(
-    ("request_", "field"),
+    ("wanted", "expected"),
     [
-        ({"since_log_seq": 5, "until_log_seq": 4}, "since_log_seq"),
-        (
-            {"since_occurred_at": "2026-03-02T00:00:01Z", "until_occurred_at": "2026-03-02T00:00:00Z"},
-            "since_occurred_at",
-        ),
-        ({"since_occurred_at": "yesterday"}, "since_occurred_at"),
-        ({"until_occurred_at": "2026-03-02T00:00:00"}, "until_occurred_at"),
-        ({"since_log_seq": -1}, "since_log_seq"),
-        ({"page_size": 0}, "page_size"),
-        ({"page_size": 10_001}, "page_size"),
-        ({"page_token": "nonsense"}, "page_token"),
-        ({"tag": "a\0b"}, "tag"),
+        ({"since_log_seq": 57}, [58, 59, 60]),
+        ({"until_log_seq": 2}, [1, 2]),
+        ({"since_log_seq": 2, "until_log_seq": 4}, [3, 4]),
+        ({"since_log_seq": 4, "until_log_seq": 4}, []),
+        ({"since_log_seq": 0, "until_log_seq": 0}, []),
+        ({"since_log_seq": 60}, []),
+        ({"since_log_seq": 1_000_000}, []),
+        ({"since_log_seq": 59, "until_log_seq": 9_223_372_036_854_775_807}, [60]),
+        ({"event_type": "Unknown"}, []),
+        ({"event_type": "tracestarted"}, []),
+        ({"trace_id": "t5", "event_type": "TraceFinished"}, [60]),
     ],
     ids=str,
 )
-async def test_a_bad_request_names_its_field(callers: Callers, way: str, request_: dict[str, Any], field: str) -> None:
-    answer = await callers.call(way, "ListEvents", request_)
+async def test_lower_bounds_exclude_and_upper_bounds_include(
+    prepared: Prepared, way: str, wanted: dict[str, Any], expected: list[int]
+) -> None:
+    assert _positions(await _pages(prepared.callers, way, wanted)) == expected
+
+
+@pytest.mark.parametrize("way", BOTH_WAYS)
+async def test_times_are_compared_as_instants(prepared: Prepared, way: str) -> None:
+    instant = "2026-01-01T00:00:00Z"
+    same = {"2026-01-01T00:00:00Z", "2026-01-01T01:00:00+01:00"}
+    until = await _pages(prepared.callers, way, {"until_occurred_at": instant})
+    kept = {event["occurred_at"] for page in until for event in page.body["events"]}
+    assert kept == {*same, "2025-12-31T23:59:59.999999Z"}
+    since = await _pages(prepared.callers, way, {"since_occurred_at": "2026-01-01T05:30:00+05:30"})
+    assert not same & {event["occurred_at"] for page in since for event in page.body["events"]}
+    equal = {"since_occurred_at": instant, "until_occurred_at": "2026-01-01T01:00:00+01:00"}
+    assert _positions(await _pages(prepared.callers, way, equal)) == []
+
+
+@pytest.mark.parametrize("way", BOTH_WAYS)
+@pytest.mark.parametrize(
+    ("wanted", "field"),
+    [
+        ({"since_log_seq": 5, "until_log_seq": 4}, "since_log_seq"),
+        ({"since_log_seq": -1}, "since_log_seq"),
+        ({"until_log_seq": -1}, "until_log_seq"),
+        ({"since_occurred_at": _TIMES[5], "until_occurred_at": _TIMES[0]}, "since_occurred_at"),
+        ({"since_occurred_at": "yesterday"}, "since_occurred_at"),
+        ({"until_occurred_at": "2026-01-01T00:00:00"}, "until_occurred_at"),
+        ({"until_occurred_at": "2026-02-30T00:00:00Z"}, "until_occurred_at"),
+        ({"page_size": 0}, "page_size"),
+        ({"page_size": 10_001}, "page_size"),
+        ({"trace_id": "x" * 201}, "trace_id"),
+    ],
+    ids=str,
+)
+async def test_a_bound_that_makes_no_sense_is_refused_and_named(
+    prepared: Prepared, way: str, wanted: dict[str, Any], field: str
+) -> None:
+    answer = await prepared.callers.call(way, "ListEvents", wanted)
     assert (answer.reason, answer.fields) == ("INVALID_ARGUMENT", [field]), answer.body
 
 
-async def test_a_token_of_other_filters_is_refused(callers: Callers) -> None:
-    await _append_log(callers)
-    page = await callers.call("grpc", "ListEvents", {"page_size": 2})
+@pytest.mark.parametrize("way", BOTH_WAYS)
+async def test_a_token_of_another_request_is_refused(prepared: Prepared, way: str) -> None:
+    page = await prepared.callers.call(way, "ListEvents", {"producer_id": "p1", "page_size": 3})
     token = page.body["next_page_token"]
-    assert (await callers.call("grpc", "ListEvents", {"page_token": token})).ok, "another page size is allowed"
-    for other in ({"tag": "odd"}, {"since_log_seq": 1}, {"trace_id": "trace-1"}):
-        answer = await callers.call("grpc", "ListEvents", {**other, "page_token": token})
-        assert answer.fields == ["page_token"]
+    for request in (
+        {"producer_id": "p2", "page_token": token},
+        {"page_token": token},
+        {"producer_id": "p1", "since_log_seq": 0, "page_token": token},
+        {"producer_id": "p1", "page_token": token[:-1]},
+        {"producer_id": "p1", "page_token": "AAAA" + token[4:]},
+        {"producer_id": "p1", "page_token": "ä"},
+    ):
+        answer = await prepared.callers.call(way, "ListEvents", request)
+        assert (answer.reason, answer.fields) == ("INVALID_ARGUMENT", ["page_token"]), request
+    other_size = await prepared.callers.call(
+        way, "ListEvents", {"producer_id": "p1", "page_size": 5, "page_token": token}
+    )
+    assert other_size.ok, "the page size may change from page to page"
 
 
-async def test_the_head_comes_with_every_page(callers: Callers) -> None:
-    empty = await callers.call("rest", "ListEvents", {})
-    assert (empty.body["events"], empty.body["head_log_seq"]) == ([], "0")
-    await _append_log(callers)
-    assert (await callers.call("rest", "ListEvents", {"page_size": 1})).body["head_log_seq"] == "24"
+async def test_a_token_of_another_tenant_is_refused(prepared: Prepared, callers: Callers) -> None:
+    page = await prepared.callers.call("grpc", "ListEvents", {"page_size": 3})
+    answer = await callers.call("grpc", "ListEvents", {"page_token": page.body["next_page_token"]})
+    assert (answer.reason, answer.fields) == ("INVALID_ARGUMENT", ["page_token"])
 
 
-async def test_large_events_end_a_page_early(callers: Callers) -> None:
-    payload = {"action_id": "a", "status": "success", "note": "x" * 200_000}
-    events = [event_of_trace("large", 0), *({**event_of_trace("large", n), "payload": payload} for n in range(1, 19))]
-    for event in events:
-        assert (await callers.call("grpc", "AppendEvent", {"event": event})).ok
-    for way in BOTH_WAYS:
-        first = await callers.call(way, "ListEvents", {})
-        assert 1 < len(first.body["events"]) < 19
-        assert await _all_pages(callers, way, {}, 100) == list(range(1, 20))
+@pytest.mark.parametrize("wanted", [{}, {"producer_id": "p"}, {"trace_id": "t"}], ids=str)
+async def test_pages_add_up_to_the_whole_while_a_writer_appends(callers: Callers, wanted: dict[str, Any]) -> None:
+    events = samples.json_trace(120)
+    for begin in range(0, 60, 20):
+        await callers.call("grpc", "AppendEvents", {"events": events[begin : begin + 20]})
+
+    async def write() -> None:
+        for event in events[60:]:
+            assert (await callers.call("grpc", "AppendEvent", {"event": event})).ok
+
+    writing = asyncio.create_task(write())
+    read = _positions(await _pages(callers, "grpc", {**wanted, "page_size": 7}))
+    await writing
+    assert read == list(range(1, len(read) + 1)), "a gap or a double at the seam of two pages"
+    assert len(read) >= 60
+
+
+@pytest.mark.parametrize("way", BOTH_WAYS)
+async def test_large_events_make_small_pages_and_none_is_lost(callers: Callers, way: str) -> None:
+    events = samples.json_trace(30)
+    for event in events[1:]:
+        event["payload"] = {**event["payload"], "note": "x" * 250_000}
+        event["idempotency_key"] += "large"
+    for begin in range(0, 30, 10):
+        answer = await callers.call("grpc", "AppendEvents", {"events": events[begin : begin + 10]})
+        assert answer.ok, answer.body
+    pages = await _pages(callers, way, {"page_size": 10_000})
+    assert len(pages) > 1
+    assert _positions(pages) == list(range(1, 31))

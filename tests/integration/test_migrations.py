@@ -1,31 +1,52 @@
-"""Migrations go up, down and up again, from several places at once; a server refuses what is not as it needs it."""
+"""Migrations go up and down and up again, also from several sides at once; a server starts only on what is safe."""
 
 import asyncio
-import subprocess
+import itertools
+import os
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import asyncpg
 import pytest
 
-from decisiongraph_service.runtime import embedded_postgres, server
+from decisiongraph_service.domain import errors
+from decisiongraph_service.runtime import ports, server
 from decisiongraph_service.storage import installation, migrations
 from decisiongraph_service.storage.database import Database
 
-_FOLDER = server.migrations_folder()
+_NUMBERS = itertools.count()
 
 
 @pytest.fixture
-async def empty_database(database_url: str) -> AsyncIterator[str]:
-    """A database of this test alone, without a schema, on the run's Postgres."""
+async def empty_url(database_url: str) -> AsyncIterator[str]:
+    """A database that was never migrated."""
+    name = f"migrated_{next(_NUMBERS)}"
     owner = await asyncpg.connect(database_url)
-    await owner.execute("CREATE DATABASE migrated")
-    yield database_url.rpartition("/")[0] + "/migrated"
-    await owner.execute("DROP DATABASE migrated WITH (FORCE)")
+    await owner.execute(f"CREATE DATABASE {name}")
+    yield database_url.rsplit("/", 1)[0] + f"/{name}"
+    await owner.execute(f"DROP DATABASE {name} WITH (FORCE)")
     await owner.close()
 
 
-async def _revision(url: str) -> str:
+async def upgrade(url: str) -> None:
+    await migrations.upgrade(url, server.migrations_folder())
+
+
+async def made(url: str) -> set[str]:
+    """What there is of the service in a database."""
+    connection = await asyncpg.connect(url)
+    try:
+        found = await connection.fetch(
+            "SELECT relname AS name FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' "
+            "UNION ALL SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
+        )
+    finally:
+        await connection.close()
+    return {row["name"] for row in found} - {"alembic_version"}
+
+
+async def revision(url: str) -> str:
     database = await Database.open(url, pool_size=1)
     try:
         return await installation.fetch_revision(database)
@@ -33,59 +54,109 @@ async def _revision(url: str) -> str:
         await database.close()
 
 
-async def test_up_down_and_up_again(empty_database: str) -> None:
-    await migrations.upgrade(empty_database, _FOLDER)
-    assert await _revision(empty_database) == migrations.newest_revision(_FOLDER)
-    await migrations.downgrade(empty_database, _FOLDER, "base")
-    connection = await asyncpg.connect(empty_database)
-    left = await connection.fetch("SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace")
-    await connection.close()
-    assert {row["relname"] for row in left} <= {"alembic_version", "alembic_version_pkc"}
-    await migrations.upgrade(empty_database, _FOLDER)
-    assert await _revision(empty_database) == migrations.newest_revision(_FOLDER)
-
-
-async def test_several_may_migrate_at_once(empty_database: str) -> None:
-    await asyncio.gather(*(migrations.upgrade(empty_database, _FOLDER) for _ in range(4)))
-    assert await _revision(empty_database) == migrations.newest_revision(_FOLDER)
-
-
-def _serve(url: str, **settings: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "decisiongraph_service.cli.main", "serve"],
-        env={"PATH": "/usr/bin:/bin", "DG_DATABASE_URL": url, "DG_GRPC_PORT": "0", **settings},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+async def serve(url: str, folder: Path, **environment: str) -> tuple[int, str]:
+    """Exit code and output of a server that is expected not to start."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "decisiongraph_service.cli.main", "serve"),
+        env={
+            **{name: value for name, value in os.environ.items() if not name.startswith("DG_")},
+            "DG_DATABASE_URL": url,
+            "DG_DATA_DIR": str(folder),
+            "DG_GRPC_PORT": str(ports.free_port()),
+            **environment,
+        },
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
     )
+    try:
+        async with asyncio.timeout(30):
+            output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert process.returncode is not None
+    return process.returncode, output.decode()
 
 
-async def test_a_server_refuses_a_database_that_is_not_migrated(empty_database: str, tmp_path: object) -> None:
-    refused = await asyncio.to_thread(_serve, empty_database, DG_DATA_DIR=str(tmp_path))
-    assert refused.returncode == 1
-    assert "decisiongraph migrate" in refused.stderr
-    assert "Traceback" not in refused.stderr
+async def test_an_upgraded_database_has_the_newest_revision(empty_url: str) -> None:
+    await upgrade(empty_url)
+    assert await revision(empty_url) == migrations.newest_revision(server.migrations_folder())
 
 
-async def test_a_server_refuses_a_database_that_may_lose_commits(database_url: str, tmp_path: object) -> None:
-    refused = await asyncio.to_thread(_serve, database_url, DG_DATA_DIR=str(tmp_path))
-    assert refused.returncode == 1
-    for setting in ("fsync = off", "full_page_writes = off", "synchronous_commit = off", "DG_ALLOW_UNSAFE_DATABASE"):
-        assert setting in refused.stderr
-    assert "Traceback" not in refused.stderr
+async def test_down_to_the_base_removes_everything_and_up_again_makes_it_anew(empty_url: str) -> None:
+    await upgrade(empty_url)
+    first = await made(empty_url)
+    assert {"events", "log_heads", "tenants", "append_events"} <= first
+    await migrations.downgrade(empty_url, server.migrations_folder(), "base")
+    assert await made(empty_url) == set()
+    await upgrade(empty_url)
+    assert await made(empty_url) == first
 
 
-async def test_a_durable_database_is_safe() -> None:
-    async with embedded_postgres.temporary_postgres(durable=True) as postgres:
-        await migrations.upgrade(postgres.dsn, _FOLDER)
-        database = await Database.open(postgres.dsn, pool_size=1)
-        assert await installation.fetch_unsafe_settings(database) == []
-        await database.close()
+async def test_a_second_upgrade_changes_nothing(empty_url: str) -> None:
+    await upgrade(empty_url)
+    database = await Database.open(empty_url, pool_size=1)
+    key = await installation.fetch_key(database, "page_token")
+    await upgrade(empty_url)
+    assert await installation.fetch_key(database, "page_token") == key
+    await database.close()
 
 
-async def test_a_server_without_a_database_says_where_it_looked(tmp_path: object) -> None:
-    refused = await asyncio.to_thread(_serve, "postgresql://me:hush@127.0.0.1:1/none", DG_DATA_DIR=str(tmp_path))
-    assert refused.returncode == 1
-    assert "database cannot be opened" in refused.stderr
-    assert "hush" not in refused.stderr
+async def test_upgrades_at_the_same_moment_take_turns(empty_url: str) -> None:
+    await asyncio.gather(*(upgrade(empty_url) for _ in range(4)))
+    assert await revision(empty_url) == migrations.newest_revision(server.migrations_folder())
+
+
+async def test_a_database_that_cannot_be_reached_is_said() -> None:
+    with pytest.raises(errors.StorageUnavailable, match="cannot be migrated"):
+        await upgrade("postgresql://nobody@127.0.0.1:1/nothing")
+
+
+async def test_a_server_does_not_start_on_a_database_without_migrations(empty_url: str, tmp_path: Path) -> None:
+    code, output = await serve(empty_url, tmp_path, DG_ALLOW_UNSAFE_DATABASE="true")
+    assert code == 1
+    assert "decisiongraph migrate" in output
+    assert "Traceback" not in output
+
+
+async def test_a_server_does_not_start_on_a_database_at_another_revision(empty_url: str, tmp_path: Path) -> None:
+    await upgrade(empty_url)
+    owner = await asyncpg.connect(empty_url)
+    await owner.execute("UPDATE alembic_version SET version_num = '9999'")
+    await owner.close()
+    code, output = await serve(empty_url, tmp_path, DG_ALLOW_UNSAFE_DATABASE="true")
+    assert code == 1
+    assert "revision 9999" in output
+    assert "Traceback" not in output
+
+
+async def test_a_server_does_not_start_on_a_database_that_may_lose_commits(database_url: str, tmp_path: Path) -> None:
+    code, output = await serve(database_url, tmp_path)
+    assert code == 1
+    for setting in ("fsync = off", "full_page_writes = off", "synchronous_commit = off"):
+        assert setting in output
+    assert "DG_ALLOW_UNSAFE_DATABASE" in output
+    assert "Traceback" not in output
+
+
+async def test_nor_do_several_workers(database_url: str, tmp_path: Path) -> None:
+    code, output = await serve(database_url, tmp_path, DG_WORKERS="2")
+    assert code == 1
+    assert "fsync = off" in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("setting", "safe"),
+    [("off", False), ("local", False), ("remote_write", False), ("on", True), ("remote_apply", True)],
+)
+async def test_synchronous_commit_is_safe_from_on_upwards(empty_url: str, setting: str, safe: bool) -> None:
+    await upgrade(empty_url)
+    owner = await asyncpg.connect(empty_url)
+    name = await owner.fetchval("SELECT current_database()")
+    await owner.execute(f"ALTER DATABASE {name} SET synchronous_commit = {setting}")
+    await owner.close()
+    database = await Database.open(empty_url, pool_size=1)
+    unsafe = await installation.fetch_unsafe_settings(database)
+    await database.close()
+    assert (f"synchronous_commit = {setting}" in unsafe) is not safe

@@ -1,142 +1,241 @@
-"""The projector: every event applied once and in order, in any number of processes, and reads that wait for it."""
+"""The projector applies each event once and in order, whoever else projects, and stops only where a log is damaged."""
 
 import asyncio
-import contextlib
-import time
+from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
-from tests.logs import append_all
-from tests.traces import event_of_trace, whole_trace
+from tests import samples
 
+from decisiongraph_service.access import tenancy
 from decisiongraph_service.domain import errors, vocabulary
 from decisiongraph_service.domain.vocabulary import TenantId
+from decisiongraph_service.ingestion.group_commit import GroupCommitter
+from decisiongraph_service.projection import projector as projector_settings
 from decisiongraph_service.projection.projector import Projector
 from decisiongraph_service.queries.freshness import Freshness, FreshnessWait
-from decisiongraph_service.storage import projection_state, trace_summary
+from decisiongraph_service.runtime import server
+from decisiongraph_service.storage import migrations, projection_state
+from decisiongraph_service.storage import trace_summary as rows
 from decisiongraph_service.storage.commit_signal import CommitSignal
 from decisiongraph_service.storage.database import Database
 
 
-def _projector(database: Database) -> Projector:
-    return Projector(database, CommitSignal(""))
-
-
-async def _position(database: Database, tenant_id: TenantId) -> int:
-    async with database.tenant_snapshot(tenant_id) as snapshot:
-        return await projection_state.fetch_position(snapshot, vocabulary.TRACE_SUMMARY)
-
-
-async def _fill(database: Database, tenant_id: TenantId, traces: int) -> None:
-    events = [event for number in range(traces) for event in whole_trace(f"trace-{number}", 3)]
-    for start in range(0, len(events), 900):
-        await append_all(database, tenant_id, events[start : start + 900])
-
-
-async def _outcomes(database: Database, tenant_id: TenantId, traces: int) -> list[str | None]:
-    async with database.tenant_snapshot(tenant_id) as snapshot:
-        rows = await trace_summary.fetch_many(snapshot, [f"trace-{number}" for number in range(traces)])
-    return [rows[f"trace-{number}"].outcome for number in range(traces)]
-
-
-async def test_it_catches_up_over_many_batches(database: Database, tenant_id: TenantId) -> None:
-    await _fill(database, tenant_id, 500)
-    await _projector(database).catch_up(tenant_id)
-    assert await _position(database, tenant_id) == 1500
-    assert await _outcomes(database, tenant_id, 500) == ["success"] * 500
-
-
-async def test_two_projectors_apply_every_event_once(database: Database, tenant_id: TenantId) -> None:
-    await _fill(database, tenant_id, 400)
-    await asyncio.gather(*(_projector(database).catch_up(tenant_id) for _ in range(4)))
-    await _projector(database).catch_up(tenant_id)
-    assert await _position(database, tenant_id) == 1200
-    async with database.tenant_snapshot(tenant_id) as snapshot:
-        rows = await trace_summary.fetch_many(snapshot, [f"trace-{number}" for number in range(400)])
-    assert {row.event_count for row in rows.values()} == {2}, "a finish was applied twice, or not at all"
-
-
-async def test_it_goes_on_where_a_stopped_one_was(database: Database, tenant_id: TenantId) -> None:
-    await _fill(database, tenant_id, 400)
-    first = asyncio.create_task(_projector(database).catch_up(tenant_id))
-    while await _position(database, tenant_id) == 0:  # noqa: ASYNC110 - another transaction moves it
-        await asyncio.sleep(0.001)
-    first.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await first
-    await _projector(database).catch_up(tenant_id)
-    assert await _position(database, tenant_id) == 1200
-    assert await _outcomes(database, tenant_id, 400) == ["success"] * 400
-
-
-async def test_a_damaged_event_stops_its_tenant_before_it(
-    database: Database, database_url: str, tenant_id: TenantId
-) -> None:
-    await append_all(database, tenant_id, whole_trace("trace", 5))
+@pytest.fixture
+async def own_url(database_url: str) -> AsyncIterator[str]:
+    """A database of this test alone, in which no server projects."""
+    name = "projected"
     owner = await asyncpg.connect(database_url)
-    await owner.execute(
-        'UPDATE events SET payload = \'{"outcome":"failure"}\' WHERE tenant_id = $1 AND log_seq = 5', tenant_id
-    )
+    await owner.execute(f"CREATE DATABASE {name}")
+    url = database_url.rsplit("/", 1)[0] + f"/{name}"
+    await migrations.upgrade(url, server.migrations_folder())
+    yield url
+    await owner.execute(f"DROP DATABASE {name} WITH (FORCE)")
     await owner.close()
-    with pytest.raises(errors.EventDamaged, match="log position 5"):
-        await _projector(database).catch_up(tenant_id)
-    assert await _position(database, tenant_id) < 5
 
 
-async def test_it_follows_what_others_commit(database: Database, database_url: str, tenant_id: TenantId) -> None:
-    signal = CommitSignal(database_url)
-    projector = Projector(database, signal)
-    signal.start()
+@pytest.fixture
+async def own(own_url: str) -> AsyncIterator[Database]:
+    opened = await Database.open(own_url, pool_size=8)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def signal(own_url: str) -> CommitSignal:
+    return CommitSignal(own_url)
+
+
+async def make_tenant(database: Database, name: str) -> TenantId:
+    tenant_id = TenantId(name)
+    await tenancy.create_tenant(database, tenant_id, clock=server.clock_micros)
+    return tenant_id
+
+
+async def append_traces(
+    database: Database, signal: CommitSignal, tenant_id: TenantId, numbers: range, *, finished: bool = True
+) -> None:
+    """A trace of three events for each number."""
+    committer = GroupCommitter(database, signal, clock=server.clock_micros, parallel_commits=2)
+    for n in numbers:
+        await committer.submit(
+            tenant_id,
+            [
+                samples.start(f"t{n}"),
+                samples.checked(key=f"t{n}/1", trace_id=f"t{n}"),
+                *([samples.checked("TraceFinished", key=f"t{n}/2", trace_id=f"t{n}")] if finished else []),
+            ],
+        )
+
+
+async def position(database: Database, tenant_id: TenantId) -> int:
+    async with database.tenant_statements(tenant_id) as statements:
+        return await projection_state.fetch_position(statements, vocabulary.TRACE_SUMMARY)
+
+
+async def until_at(database: Database, tenant_id: TenantId, log_seq: int) -> None:
+    """Return when the projection has come so far."""
+    async with asyncio.timeout(15):
+        # Projectors may be in other processes: there is nothing to wait for but the position.
+        while await position(database, tenant_id) < log_seq:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def summaries(database: Database, tenant_id: TenantId, count: int) -> dict[str, tuple[int, int, str | None]]:
+    """Number of events, last position and outcome by trace."""
+    async with database.tenant_statements(tenant_id) as statements:
+        found = await rows.fetch_many(statements, [f"t{n}" for n in range(count)])
+    return {trace_id: (row.event_count, row.last_log_seq, row.outcome) for trace_id, row in found.items()}
+
+
+async def test_it_catches_up_over_the_borders_of_its_batches(
+    own: Database, signal: CommitSignal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant_id = await make_tenant(own, "borders")
+    await append_traces(own, signal, tenant_id, range(10))
+    # Every size puts the border at another place between start and finish of a trace.
+    for size in (1, 2, 7, 30, 31):
+        monkeypatch.setattr(projector_settings, "_BATCH_EVENTS", size)
+        async with own.tenant_statements(tenant_id) as statements:
+            await statements.execute("DELETE FROM trace_summaries WHERE tenant_id = $1")
+            await projection_state.move(statements, vocabulary.TRACE_SUMMARY, 0)
+        await Projector(own, signal).catch_up(tenant_id)
+        assert await position(own, tenant_id) == 30
+        assert await summaries(own, tenant_id, 10) == {f"t{n}": (2, n * 3 + 3, "success") for n in range(10)}
+
+
+async def test_two_projectors_share_the_tenants_and_apply_each_event_once(
+    own: Database, own_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(projector_settings, "_BATCH_EVENTS", 4)
+    signals = [CommitSignal(own_url) for _ in range(2)]
+    projectors = [Projector(own, each) for each in signals]
+    tenant_ids = [await make_tenant(own, f"shared-{n}") for n in range(4)]
+    for signal, projector in zip(signals, projectors, strict=True):
+        signal.start()
+        projector.start()
+    try:
+        # Each appends through one of the two processes; the other one is told by NOTIFY.
+        await asyncio.gather(
+            *(append_traces(own, signals[n % 2], tenant_id, range(15)) for n, tenant_id in enumerate(tenant_ids))
+        )
+        for tenant_id in tenant_ids:
+            await until_at(own, tenant_id, 45)
+            assert await summaries(own, tenant_id, 15) == {f"t{n}": (2, n * 3 + 3, "success") for n in range(15)}
+    finally:
+        for signal, projector in zip(signals, projectors, strict=True):
+            await projector.stop()
+            await signal.stop()
+
+
+async def test_a_commit_that_nobody_signalled_is_found_by_polling(own: Database, own_url: str) -> None:
+    tenant_id = await make_tenant(own, "polled")
+    projector = Projector(own, CommitSignal(own_url))
     projector.start()
     try:
-        await append_all(database, tenant_id, [event_of_trace("trace", 0)])  # nobody signals: polling finds it
-        async with asyncio.timeout(10):
-            while await _position(database, tenant_id) < 1:  # noqa: ASYNC110 - another task moves it
-                await asyncio.sleep(0.05)
+        await append_traces(own, CommitSignal(own_url), tenant_id, range(1))
+        await until_at(own, tenant_id, 3)
     finally:
         await projector.stop()
-        await signal.stop()
 
 
-async def test_a_read_waits_until_the_projection_is_there(database: Database, tenant_id: TenantId) -> None:
-    await append_all(database, tenant_id, [event_of_trace("trace", 0)])
-    wait = FreshnessWait(database, CommitSignal(""), wait_seconds=10)
-    reading = asyncio.create_task(wait.until_fresh(tenant_id, vocabulary.TRACE_SUMMARY, Freshness()))
-    await asyncio.sleep(0.1)
-    assert not reading.done(), "the read went ahead of the projection"
-    await _projector(database).catch_up(tenant_id)
-    async with asyncio.timeout(5):
-        await reading
-
-
-async def test_a_read_that_waited_too_long_says_how_far_things_are(database: Database, tenant_id: TenantId) -> None:
-    await append_all(database, tenant_id, whole_trace("trace", 2))
-    await _projector(database).catch_up(tenant_id)
-    wait = FreshnessWait(database, CommitSignal(""), wait_seconds=0.2)
-    began = time.monotonic()
-    with pytest.raises(errors.ProjectionOutOfDate) as refused:
-        await wait.until_fresh(tenant_id, vocabulary.TRACE_SUMMARY, Freshness(min_log_seq=7))
-    assert time.monotonic() - began >= 0.2
-    assert refused.value.metadata == {"position_log_seq": "2", "head_log_seq": "2"}
-
-
-async def test_a_read_that_may_be_stale_does_not_wait(database: Database, tenant_id: TenantId) -> None:
-    await append_all(database, tenant_id, whole_trace("trace", 2))
-    wait = FreshnessWait(database, CommitSignal(""), wait_seconds=10)
-    async with asyncio.timeout(1):
-        await wait.until_fresh(tenant_id, vocabulary.TRACE_SUMMARY, Freshness(allow_stale=True))
-
-
-async def test_a_signal_reaches_other_processes(database: Database, database_url: str, tenant_id: TenantId) -> None:
-    here, there = CommitSignal(database_url), CommitSignal(database_url)
-    here.start()
-    there.start()
+async def test_a_started_projector_begins_at_once(
+    own: Database, signal: CommitSignal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(projector_settings, "_POLL_SECONDS", 60.0)
+    tenant_id = await make_tenant(own, "at-once")
+    await append_traces(own, signal, tenant_id, range(1))
+    projector = Projector(own, signal)
+    projector.start()
     try:
-        with there.listen(tenant_id) as grown:
-            async with asyncio.timeout(10):
-                while not grown.is_set():
-                    here.committed(tenant_id)
-                    await asyncio.sleep(0.05)
+        await until_at(own, tenant_id, 3)
     finally:
-        await here.stop()
-        await there.stop()
+        await projector.stop()
+
+
+async def test_a_restarted_projector_goes_on_where_the_last_one_was(own: Database, signal: CommitSignal) -> None:
+    tenant_id = await make_tenant(own, "restarted")
+    for begin in range(0, 9, 3):
+        await append_traces(own, signal, tenant_id, range(begin, begin + 3))
+        projector = Projector(own, signal)
+        projector.start()
+        await until_at(own, tenant_id, (begin + 3) * 3)
+        await projector.stop()
+    assert await summaries(own, tenant_id, 9) == {f"t{n}": (2, n * 3 + 3, "success") for n in range(9)}
+
+
+async def test_a_batch_that_is_interrupted_leaves_neither_rows_nor_position(
+    own: Database, signal: CommitSignal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant_id = await make_tenant(own, "interrupted")
+    await append_traces(own, signal, tenant_id, range(3))
+    move = projection_state.move
+
+    async def move_and_fail(*arguments: object) -> None:
+        await move(*arguments)  # type: ignore[arg-type]
+        raise errors.StorageUnavailable("now")
+
+    monkeypatch.setattr(projection_state, "move", move_and_fail)
+    with pytest.raises(errors.StorageUnavailable):
+        await Projector(own, signal).catch_up(tenant_id)
+    assert await position(own, tenant_id) == 0
+    assert await summaries(own, tenant_id, 3) == {}
+    monkeypatch.undo()
+    await Projector(own, signal).catch_up(tenant_id)
+    assert await summaries(own, tenant_id, 3) == {f"t{n}": (2, n * 3 + 3, "success") for n in range(3)}
+
+
+async def test_a_damaged_event_stops_its_tenant_only(own: Database, own_url: str, signal: CommitSignal) -> None:
+    damaged, sound = await make_tenant(own, "damaged"), await make_tenant(own, "sound")
+    await append_traces(own, signal, damaged, range(1))
+    await Projector(own, signal).catch_up(damaged)
+    owner = await asyncpg.connect(own_url)
+    await append_traces(own, signal, damaged, range(1, 3))
+    await owner.execute("UPDATE events SET payload = '{}' WHERE tenant_id = 'damaged' AND log_seq = 6")
+    await owner.close()
+    projector = Projector(own, signal)
+    projector.start()
+    try:
+        await append_traces(own, signal, sound, range(3))
+        await until_at(own, sound, 9)
+        await append_traces(own, signal, damaged, range(3, 4))
+        await append_traces(own, signal, sound, range(3, 4))
+        await until_at(own, sound, 12)
+        assert await position(own, damaged) == 3, "it must not go past the damage, nor write half a batch"
+        assert set(await summaries(own, damaged, 4)) == {"t0"}
+    finally:
+        await projector.stop()
+    with pytest.raises(errors.EventDamaged) as found:
+        await Projector(own, signal).catch_up(damaged)
+    assert found.value.log_seq == 6
+
+
+async def test_a_read_waits_for_what_was_committed_before_it(own: Database, signal: CommitSignal) -> None:
+    tenant_id = await make_tenant(own, "waiting")
+    await append_traces(own, signal, tenant_id, range(2))
+    wait = FreshnessWait(own, signal, wait_seconds=10)
+    reading = asyncio.create_task(wait.until_fresh(tenant_id, vocabulary.TRACE_SUMMARY, Freshness()))
+    await asyncio.sleep(0.05)
+    assert not reading.done()
+    await Projector(own, signal).catch_up(tenant_id)
+    await reading
+
+
+async def test_a_position_beyond_the_head_is_out_of_date_after_the_wait(own: Database, signal: CommitSignal) -> None:
+    tenant_id = await make_tenant(own, "beyond")
+    await append_traces(own, signal, tenant_id, range(1))
+    await Projector(own, signal).catch_up(tenant_id)
+    wait = FreshnessWait(own, signal, wait_seconds=0.1)
+    with pytest.raises(errors.ProjectionOutOfDate) as refused:
+        await wait.until_fresh(tenant_id, vocabulary.TRACE_SUMMARY, Freshness(min_log_seq=4))
+    assert refused.value.metadata == {"position_log_seq": "3", "head_log_seq": "3"}
+    await wait.until_fresh(tenant_id, vocabulary.TRACE_SUMMARY, Freshness(min_log_seq=3))
+
+
+async def test_a_stopped_projection_is_never_read_silently(own: Database, signal: CommitSignal) -> None:
+    tenant_id = await make_tenant(own, "behind")
+    await append_traces(own, signal, tenant_id, range(1))
+    wait = FreshnessWait(own, signal, wait_seconds=0.1)
+    with pytest.raises(errors.ProjectionOutOfDate):
+        await wait.until_fresh(tenant_id, vocabulary.TRACE_SUMMARY, Freshness())
+    await wait.until_fresh(tenant_id, vocabulary.TRACE_SUMMARY, Freshness(allow_stale=True))

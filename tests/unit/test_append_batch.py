@@ -145,7 +145,7 @@ class Appends(RuleBasedStateMachine):
         self.waiting.append(sent)
 
     @rule(trace=st.sampled_from(["t1", "t2", "t3"]), length=st.integers(1, 5), finished=st.booleans(), data=st.data())
-    def send_a_whole_trace(self, trace: str, length: int, finished: bool, data: st.DataObject) -> None:  # noqa: FBT001
+    def send_a_whole_trace(self, trace: str, length: int, finished: bool, data: st.DataObject) -> None:
         sent = [{**data.draw(SENT), "trace": trace, "type": "PrecedentCited", "seq": None} for _ in range(length)]
         sent[0]["type"] = "TraceStarted"
         if finished and length > 1:

@@ -68,5 +68,7 @@ def _rule(path: str, method: MethodDescriptor) -> Rule:
     role = _ROLES.get(declared.role)
     if role is None:
         raise ValueError(f"{path} declares no role; give it the option decisiongraph.v1.authorization in the contract")
+    if any(permission not in _PERMISSIONS for permission in declared.permissions):
+        raise ValueError(f"{path} declares PERMISSION_UNSPECIFIED; name a permission or leave them out")
     permissions = tuple(_PERMISSIONS[permission] for permission in declared.permissions)
     return Rule(role, permissions, declared.installation_wide)

@@ -28,6 +28,8 @@ def _to_value(value: struct_pb2.Value) -> JsonValue:
             return value.string_value
         case "number_value":
             number = value.number_value
+            if not number:
+                value.number_value = 0.0  # -0.0 is 0, also where the message itself goes into the answer
             return int(number) if number.is_integer() else number
         case "bool_value":
             return value.bool_value

@@ -25,13 +25,14 @@ class Gate:
 
         Raises:
             Unauthenticated: there is no valid token.
-            Forbidden: the token lacks the role, permission or tenant, or the rpc has no rule.
+            Forbidden: the token lacks the role, permission or tenant.
+            Unimplemented: there is no rule for such an rpc, so it is not served.
             InvalidArgument: the tenant is not named and the token allows several.
         """
         rule = self._rules.get(path)
         if rule is None:
             self._authenticate(metadata)
-            raise errors.Forbidden(f"{path} has no authorization rule and is not served")
+            raise errors.Unimplemented(path)
         if rule.public:
             return Call(request_id, None, None)
         caller = self._authenticate(metadata)

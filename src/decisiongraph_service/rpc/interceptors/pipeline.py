@@ -70,10 +70,12 @@ class Pipeline(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable["_Handler | None"]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> "_Handler | None":
-        """The handler of an rpc with everything around it; None if there is no such rpc."""
+        """The handler of an rpc with everything around it."""
         handler = await continuation(handler_call_details)
         path = str(handler_call_details.method)
-        if handler is None or path.startswith(_HEALTH):
+        if handler is None:
+            return grpc.unary_unary_rpc_method_handler(self._unary(path, None))
+        if path.startswith(_HEALTH):
             return handler
         decoder: Callable[[bytes], Any] | None = handler.request_deserializer
         if path in self._request_types:
