@@ -18,7 +18,7 @@ from rich.console import Console
 from bench import cases, events, load_program, machine, report, stack
 from bench.cases import Bench, Case, Measurement
 
-_WIDTH = 170
+_WIDTH = 200
 _OUTPUT = Path(__file__).parent.parent / ".run" / "bench" / "ingest.json"
 
 
@@ -85,7 +85,9 @@ async def _bench(arguments: argparse.Namespace, console: Console) -> dict[str, A
         result["goals"] = report.judged(runs)
         result["runs"] = runs
         if arguments.memory:
-            result["server_memory_bytes_after_events"] = await cases.memory(bench, note)
+            samples = await cases.memory(bench, note)
+            result["server_memory_bytes_after_events"] = samples
+            result["goals"].append(report.judged_memory(samples))
         head, stored = await running.total_head(), await running.count_events()
         if head != stored:
             raise cases.WrongCount(f"the positions add up to {head}, and the logs hold {stored} events")

@@ -21,6 +21,10 @@ _SHARES: Final = {
 }
 
 
+_FLAT: Final = 0.05
+"""Memory that grows by more than this share is not flat."""
+
+
 @dataclass(frozen=True, slots=True)
 class Goal:
     """A figure with its bound."""
@@ -102,6 +106,20 @@ def judged(runs: Runs) -> list[dict[str, Any]]:
     return found
 
 
+def judged_memory(samples: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    """The same of the server's memory: its growth from the first sample, as a share of it."""
+    first = samples[0][1]
+    growth = [(held - first) / first for _, held in samples]
+    return {
+        "goal": f"growth of the server's memory over {samples[-1][0]:,} events",
+        "bound": f"<= {_FLAT:g}",
+        "median": growth[-1],
+        "min": min(growth),
+        "max": max(growth),
+        "met": growth[-1] <= _FLAT,
+    }
+
+
 def summary(runs: Runs) -> dict[str, Any]:
     """Each case's figures with the spread of its repeats."""
     return {
@@ -116,8 +134,9 @@ def summary(runs: Runs) -> dict[str, Any]:
 
 def figures_table(runs: Runs) -> Table:
     """The figures: medians of the repeats, with least and greatest where they matter most."""
-    table = Table("case", title="medians of the repeats (least - greatest)", box=box.SIMPLE)
-    table.add_column("what", no_wrap=True)
+    table = Table(title="medians of the repeats (least - greatest)", box=box.SIMPLE)
+    for column in ("case", "what"):
+        table.add_column(column, no_wrap=True)
     for column in ("events/s", "p50 ms", "p95 ms", "p99 ms", "us/event", *_SHARES.values()):
         table.add_column(column, justify="right", no_wrap=True)
     for name, case in summary(runs).items():

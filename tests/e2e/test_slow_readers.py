@@ -29,7 +29,7 @@ _LARGE = 60
 
 @dataclass
 class Impatient:
-    """A server that waits one second for a reader and allows two watches of a tenant; calls to it as one tenant."""
+    """A server that waits two seconds for a reader and allows two watches of a tenant; calls to it as one tenant."""
 
     channel: grpc.aio.Channel
     tenant: Tenant
@@ -63,7 +63,7 @@ async def address(service: Service, database_url: str) -> AsyncIterator[str]:
         "DG_DATA_DIR": str(service.folder),
         "DG_GRPC_PORT": str(port),
         "DG_SHUTDOWN_GRACE_SECONDS": "1",
-        "DG_SLOW_READER_SECONDS": "1",
+        "DG_SLOW_READER_SECONDS": "2",
         "DG_MAX_WATCHERS_PER_TENANT": "2",
         "DG_HEARTBEAT_SECONDS": "0.2",
         "DG_ALLOW_UNSAFE_DATABASE": "true",
@@ -116,7 +116,7 @@ async def begun(call: Any) -> Any:
 async def test_a_watch_that_is_not_read_ends_with_a_typed_error(impatient: Impatient) -> None:
     await impatient.append_large_events()
     call = await begun(impatient.watch(since_log_seq=0))
-    await asyncio.sleep(3)
+    await asyncio.sleep(5)
     positions, error = await read_to_the_end(call)
     assert (error.code(), reason(error)) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
     assert positions == list(range(1, len(positions) + 1)), "what came before the end is complete"
@@ -126,7 +126,7 @@ async def test_a_watch_that_is_not_read_ends_with_a_typed_error(impatient: Impat
 async def test_a_watch_can_be_resumed_where_a_slow_reader_was(impatient: Impatient) -> None:
     await impatient.append_large_events()
     call = await begun(impatient.watch(since_log_seq=0))
-    await asyncio.sleep(3)
+    await asyncio.sleep(5)
     positions, _ = await read_to_the_end(call)
     call = await begun(impatient.watch(since_log_seq=len(positions)))
     while len(positions) < _LARGE:
@@ -140,7 +140,7 @@ async def test_a_watch_can_be_resumed_where_a_slow_reader_was(impatient: Impatie
 async def test_a_watch_that_is_not_read_gives_its_place_back(impatient: Impatient) -> None:
     await impatient.append_large_events()
     unread = [await begun(impatient.watch(since_log_seq=0)) for _ in range(2)]
-    await asyncio.sleep(3)
+    await asyncio.sleep(5)
     others = [await begun(impatient.watch()) for _ in range(2)]
     for call in (*unread, *others):
         call.cancel()

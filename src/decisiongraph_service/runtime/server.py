@@ -1,6 +1,7 @@
 """What the gRPC server is made of, wired by hand, and how it starts and stops."""
 
 import asyncio
+import gc
 import signal
 import time
 from dataclasses import dataclass
@@ -236,6 +237,17 @@ class Server:
             await self._health.set(name, state)
 
 
+def _spare_the_garbage_collector() -> None:
+    """Look for cycles seldom, and never among what was made at the start.
+
+    Each call makes and drops thousands of objects without cycles; the default looks through the young ones after every
+    700 of them.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+
+
 async def serve(settings: Settings) -> None:
     """Run a server until SIGTERM or SIGINT."""
     server = Server(settings)
@@ -245,6 +257,7 @@ async def serve(settings: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     try:
         await server.start()
+        _spare_the_garbage_collector()
         orphaned = asyncio.create_task(workers.parent_gone(), name="parent-watch")
         stopped = asyncio.create_task(stop.wait(), name="stop")
         await asyncio.wait([orphaned, stopped], return_when=asyncio.FIRST_COMPLETED)
