@@ -34,6 +34,9 @@ breaking: .venv/.complete ## compare the contract with that of BASE (a git ref)
 generate: .venv/.complete ## write generated/ from proto/ (needs Go)
 	tools/generate.sh
 
+bench: .venv/.complete ## measure ingestion beside its ceilings (needs Go)
+	.venv/bin/python -m bench.ingest
+
 format: .venv/.complete ## format the code and the contract
 	.venv/bin/ruff check --fix-only .
 	.venv/bin/ruff format .
@@ -54,4 +57,4 @@ clean: ## remove environment and caches; the data in .run stays
 	@.venv/bin/python -m compileall -q src generated/python
 	@touch $@
 
-.PHONY: help run test check breaking generate format setup clean
+.PHONY: help run test check bench breaking generate format setup clean

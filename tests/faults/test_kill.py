@@ -210,6 +210,15 @@ async def _faults(stack: Stack) -> None:
     await asyncio.sleep(2.5)
 
 
+async def _write_through_faults(stack: Stack, sent: Sent) -> None:
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        for number in range(_WRITERS):
+            group.create_task(Writer(number, stack, sent).run(stop))
+        await _faults(stack)
+        stop.set()
+
+
 async def _retry_some(stack: Stack, sent: Sent) -> list[tuple[tuple[TenantId, str], tuple[int, str], bool]]:
     """Send some events again, the newest before the last fault among them; with what came back, and `reused`."""
     token = stack.service.token(tenant_ids=_TENANTS, roles=["writer"])
@@ -234,12 +243,13 @@ async def aftermath() -> AsyncIterator[Aftermath]:
         database = await Database.open(stack.postgres.dsn, pool_size=2)
         for tenant_id in _TENANTS:
             await tenancy.create_tenant(database, tenant_id, clock=server.clock_micros)
-        sent, stop = Sent(), asyncio.Event()
-        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
-            for number in range(_WRITERS):
-                group.create_task(Writer(number, stack, sent).run(stop))
-            await _faults(stack)
-            stop.set()
+        sent = Sent()
+        try:
+            async with asyncio.timeout(60):
+                await _write_through_faults(stack, sent)
+        except TimeoutError:
+            said = [line for name in ("workers", "second") for line in stack.servers.last_lines(name)]
+            raise AssertionError("\n".join(["the writers got no end", repr(sent.failures), *said])) from None
         await database.close()
         database = await Database.open(stack.postgres.dsn, pool_size=2)
         logs, damages = {}, {}
