@@ -57,8 +57,12 @@ class Projector:
             EventDamaged: an event is not what was stored; the projection stays before it.
             StorageUnavailable: the database failed.
         """
-        while await self._apply_batch(tenant_id):
-            self._signal.projected(tenant_id)
+        applied = _BATCH_EVENTS
+        # A batch that is not full reached the end of the log; what was committed meanwhile signals again.
+        while applied == _BATCH_EVENTS:
+            applied = await self._apply_batch(tenant_id)
+            if applied:
+                self._signal.projected(tenant_id)
 
     async def _follow(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -103,18 +107,18 @@ class Projector:
         finally:
             del self._asked_again[tenant_id]
 
-    async def _apply_batch(self, tenant_id: TenantId) -> bool:
-        """Apply the next events; False if there are none, or if another writer is at work on this tenant."""
+    async def _apply_batch(self, tenant_id: TenantId) -> int:
+        """Apply the next events and return how many; 0 also if another writer is at work on this tenant."""
         async with self._database.tenant_transaction(tenant_id) as transaction:
             position = await projection_state.lock_position(transaction, vocabulary.TRACE_SUMMARY)
             if position is None:
-                return False
+                return 0
             events = await event_log.fetch_events_after(transaction, position, limit=_BATCH_EVENTS)
             if not events:
-                return False
+                return 0
             await _apply(transaction, events)
             await projection_state.move(transaction, vocabulary.TRACE_SUMMARY, events[-1].log_seq)
-        return True
+        return len(events)
 
 
 async def _apply(transaction: TenantTransaction, events: list[StoredEvent]) -> None:

@@ -34,6 +34,7 @@ class CommitSignal:
         self._listeners: dict[TenantId, set[asyncio.Event]] = {}
         self._everything: set[_Collector] = set()
         self._unsent: set[TenantId] = set()
+        self._own_pid: int | None = None
         self._something_unsent = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -100,6 +101,7 @@ class CommitSignal:
                     server_settings={"application_name": "decisiongraph-signal", "role": database.RUNTIME_ROLE},
                 )
                 try:
+                    self._own_pid = connection.get_server_pid()
                     # Nothing else would notice an idle connection that broke.
                     connection.add_termination_listener(lambda _: self._something_unsent.set())
                     await connection.add_listener(_CHANNEL, self._received)
@@ -120,6 +122,8 @@ class CommitSignal:
             await asyncio.sleep(_THROTTLE_SECONDS)
 
     def _received(self, connection: object, pid: int, channel: str, payload: object) -> None:
+        if pid == self._own_pid:
+            return  # delivered already, when it was committed here
         with contextlib.suppress(ValueError, TypeError):
             for tenant_id in json.loads(str(payload)):
                 self._deliver(TenantId(tenant_id))
