@@ -60,7 +60,7 @@ async def test_history_runs_into_live_without_gap_or_double(callers: Callers) ->
     async with asyncio.TaskGroup() as group:
         for writer in range(4):
             group.create_task(write(writer))
-        while int((await callers.call("grpc", "ListEvents", {"page_size": 1})).body["head_log_seq"]) < 20:
+        while int((await callers.call("grpc", "ListEvents", {"page_size": 1})).body["head_log_seq"]) < 20:  # noqa: ASYNC110
             await asyncio.sleep(0.01)  # then it is in the middle of it
         watches = []
         for since in (0, 5, 17):
