@@ -132,8 +132,8 @@ UPGRADE = (
     VALUES ('page_token', sha256((gen_random_uuid()::text || gen_random_uuid()::text)::bytea))
     """,
     "GRANT SELECT, INSERT ON tenants TO decisiongraph_runtime",
-    # SELECT FOR UPDATE needs UPDATE.
-    "GRANT SELECT, INSERT, UPDATE ON log_heads TO decisiongraph_runtime",
+    # SELECT FOR UPDATE needs UPDATE of one column; the tenant of a head stays as it is.
+    "GRANT SELECT, INSERT, UPDATE (log_seq) ON log_heads TO decisiongraph_runtime",
     # Insert and select: what is in the log stays as it is.
     "GRANT SELECT, INSERT ON events TO decisiongraph_runtime",
     "GRANT SELECT, INSERT, UPDATE, DELETE ON trace_summaries, projection_positions TO decisiongraph_runtime",

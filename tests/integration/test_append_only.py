@@ -49,6 +49,7 @@ async def runtime(database_url: str, database: Database, tenant_id: TenantId) ->
         "DROP FUNCTION append_events",
         "DELETE FROM log_heads",
         "TRUNCATE log_heads",
+        "UPDATE log_heads SET tenant_id = 'other'",
         "DROP TABLE log_heads",
         "DELETE FROM tenants",
         "UPDATE tenants SET tenant_id = 'other'",
