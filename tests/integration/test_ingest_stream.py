@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 from tests import samples
 
+from decisiongraph_service.access import tenancy
 from decisiongraph_service.domain import secret_guard
 from decisiongraph_service.domain.limits import EventLimits
 from decisiongraph_service.domain.vocabulary import TenantId
@@ -155,6 +156,33 @@ async def test_what_waits_is_taken_back_when_the_caller_goes(
         await drop(stream, first)
     await committer.drain()
     assert await stored_keys(database, tenant_id) == [f"k{n}" for n in range(20)], "what was being committed, no more"
+
+
+async def test_what_waits_is_taken_back_when_the_caller_goes_before_the_first_acknowledgement(
+    connection: Connection, committer: GroupCommitter, appender: Appender, database: Database, tenant_id: TenantId
+) -> None:
+    producer = Producer(10)
+
+    async def events_and_silence() -> AsyncIterator[Checkable]:
+        async for event in producer.events():
+            yield event
+        await asyncio.Event().wait()
+
+    other = TenantId(f"{tenant_id}-other")
+    await tenancy.create_tenant(database, other, clock=server.clock_micros)
+    async with held_up(connection, other):
+        # The only turn to commit is taken, so what is queued waits.
+        blocking = asyncio.create_task(appender.append(other, samples.event("TraceStarted", key="k")))
+        await until_blocked(connection)
+        stream = ingest_stream.ingest(appender, tenant_id, events_and_silence())
+        first = asyncio.create_task(anext(stream))
+        while producer.taken < 10:  # noqa: ASYNC110 - one turn of the loop at a time
+            await asyncio.sleep(0)
+        # All are queued, and nobody has fetched the first of them.
+        await drop(stream, first)
+    await blocking
+    await committer.drain()
+    assert await stored_keys(database, tenant_id) == []
 
 
 async def test_what_waits_is_taken_back_when_the_caller_goes_between_two_acknowledgements(

@@ -63,10 +63,12 @@ async def ingest(
         sender.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await sender
-        while on_its_way is not None:
-            if isinstance(on_its_way, asyncio.Future):
-                on_its_way.cancel()
-            on_its_way = None if sent.empty() else sent.get_nowait()
+        left: list[_Sent | None] = [on_its_way]
+        while not sent.empty():
+            left.append(sent.get_nowait())
+        for waiting in left:
+            if isinstance(waiting, asyncio.Future):
+                waiting.cancel()
 
 
 async def _send(appender: Appender, tenant_id: TenantId, item: Checkable | errors.DecisionGraphError) -> _Sent:
