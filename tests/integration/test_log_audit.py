@@ -78,7 +78,7 @@ async def run_check(database_url: str, *arguments: str) -> tuple[int, str]:
     )
     output, _ = await process.communicate()
     assert process.returncode is not None
-    return process.returncode, output.decode().strip()
+    return process.returncode, output.decode().removesuffix("\n")
 
 
 @pytest.mark.parametrize(("column", "value"), _CHANGES.items(), ids=_CHANGES)

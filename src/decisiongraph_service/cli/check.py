@@ -1,6 +1,7 @@
 """`decisiongraph check-log`: whether the stored logs are what was stored."""
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -62,7 +63,8 @@ async def _check_with_progress(database: "Database", tenant_id: "TenantId") -> "
 
     from decisiongraph_service.queries import log_audit
 
-    with Progress(transient=True) as bar:
+    # Where nobody watches a bar, its place would be left as an empty line.
+    with Progress(transient=True, disable=not sys.stdout.isatty()) as bar:
         task = bar.add_task(f"checking {tenant_id}", total=None)
         events = 0
 
