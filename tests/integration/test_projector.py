@@ -14,6 +14,7 @@ from decisiongraph_service.ingestion.group_commit import GroupCommitter
 from decisiongraph_service.projection import projector as projector_settings
 from decisiongraph_service.projection.projector import Projector
 from decisiongraph_service.queries.freshness import Freshness, FreshnessWait
+from decisiongraph_service.queries.readiness import Readiness
 from decisiongraph_service.runtime import server
 from decisiongraph_service.storage import migrations, projection_state
 from decisiongraph_service.storage import trace_summary as rows
@@ -151,6 +152,42 @@ async def test_a_started_projector_begins_at_once(
         await until_at(own, tenant_id, 3)
     finally:
         await projector.stop()
+
+
+async def test_a_look_that_fails_does_not_end_a_projector(
+    own: Database, signal: CommitSignal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+
+    async def fail(*_: object) -> list[TenantId]:
+        nonlocal looks
+        looks += 1
+        raise RuntimeError("nobody expected this")
+
+    monkeypatch.setattr(projection_state, "fetch_lagging_tenants", fail)
+    monkeypatch.setattr(projector_settings, "_POLL_SECONDS", 0.01)
+    tenant_id = await make_tenant(own, "looks-fail")
+    projector = Projector(own, signal)
+    projector.start()
+    try:
+        async with asyncio.timeout(10):
+            while looks < 3:  # noqa: ASYNC110 - another task looks
+                await asyncio.sleep(0.01)
+        await append_traces(own, signal, tenant_id, range(1))
+        await until_at(own, tenant_id, 3)
+        assert projector.is_following
+    finally:
+        await projector.stop()
+    assert not projector.is_following
+
+
+async def test_a_server_whose_projector_has_ended_is_not_ready(own: Database) -> None:
+    revision = migrations.newest_revision(server.migrations_folder())
+    ready = Readiness(own, needed_revision=revision, projector_follows=lambda: True)
+    assert await ready.check() == ["database", "migrations", "projector"]
+    ended = Readiness(own, needed_revision=revision, projector_follows=lambda: False)
+    with pytest.raises(errors.StorageUnavailable, match="projector"):
+        await ended.check()
 
 
 async def test_a_restarted_projector_goes_on_where_the_last_one_was(own: Database, signal: CommitSignal) -> None:

@@ -42,6 +42,12 @@ class Projector:
     def start(self) -> None:
         """Begin to follow."""
         self._task = asyncio.create_task(self._follow(), name="projector")
+        self._task.add_done_callback(_report_end)
+
+    @property
+    def is_following(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._task is not None and not self._task.done()
 
     async def stop(self) -> None:
         """Stop following; a batch at work is rolled back and done again by the next projector."""
@@ -86,6 +92,9 @@ class Projector:
             return set(await projection_state.fetch_lagging_tenants(self._database, vocabulary.TRACE_SUMMARY))
         except errors.StorageUnavailable:
             return set()
+        except Exception:  # noqa: BLE001 - a look that fails must not end what the signals still wake
+            _log.exception("projection_look_failed")
+            return set()
 
     async def _work(self, tenant_id: TenantId) -> None:
         """Catch up, and again if the tenant was asked for meanwhile: its commit may have come after the last look."""
@@ -119,6 +128,11 @@ class Projector:
             await _apply(transaction, events)
             await projection_state.move(transaction, vocabulary.TRACE_SUMMARY, events[-1].log_seq)
         return len(events)
+
+
+def _report_end(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.critical("projector_ended", exc_info=error)
 
 
 async def _apply(transaction: TenantTransaction, events: list[StoredEvent]) -> None:

@@ -131,8 +131,10 @@ class Server:
             ),
             Projector(database, signal),
         )
-        readiness = Readiness(database, needed_revision=revision)
-        await readiness.check()
+        readiness = Readiness(
+            database, needed_revision=revision, projector_follows=lambda: parts.projector.is_following
+        )
+        await readiness.check_database()
         await self._require_durable(database)
         page_tokens = PageTokens(await installation.fetch_key(database, "page_token"))
         signal.start()
