@@ -110,7 +110,8 @@ class GroupCommitter:
             queue.events + len(events) > self._limits.waiting_events or queue.size + size > self._limits.waiting_bytes
         ):
             raise errors.RateLimited(
-                f"tenant:{tenant_id}", f"{self._limits.waiting_events} events waiting to be committed"
+                f"tenant:{tenant_id}",
+                f"{self._limits.waiting_events} events or {self._limits.waiting_bytes} bytes waiting to be committed",
             )
         submission = _Submission(events, size, asyncio.get_running_loop().create_future())
         queue.submissions.append(submission)
