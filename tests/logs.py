@@ -1,26 +1,30 @@
-"""Appending to logs in process, without a server."""
+"""Logs in a database: holding up their commits, and reading them back."""
 
-from collections.abc import Sequence
-from typing import Any
+import contextlib
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, TypeAlias
 
-from decisiongraph_service.domain.append_batch import Placed, Refusal
 from decisiongraph_service.domain.vocabulary import TenantId
-from decisiongraph_service.ingestion.group_commit import GroupCommitter, QueueLimits
-from decisiongraph_service.runtime.server import clock_micros
-from decisiongraph_service.storage.commit_signal import CommitSignal
+from decisiongraph_service.queries import log_audit
+from decisiongraph_service.storage import event_log
 from decisiongraph_service.storage.database import Database
-from tests.traces import checked
+
+if TYPE_CHECKING:
+    import asyncpg
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
-def committer(database: Database, *, limits: QueueLimits | None = None, parallel_commits: int = 4) -> GroupCommitter:
-    """A group committer as a process has one; its signal reaches nobody."""
-    return GroupCommitter(
-        database, CommitSignal(""), clock=clock_micros, parallel_commits=parallel_commits, limits=limits
-    )
+@contextlib.asynccontextmanager
+async def held_up(connection: Connection, tenant_id: TenantId) -> AsyncIterator[None]:
+    """No commit of this tenant can happen inside this block."""
+    async with connection.transaction():
+        await connection.execute("SELECT FROM log_heads WHERE tenant_id = $1 FOR UPDATE", tenant_id)
+        yield
 
 
-async def append_all(database: Database, tenant_id: TenantId, events: Sequence[dict[str, Any]]) -> list[Placed]:
-    """Append events in one batch that must be accepted."""
-    outcome = await committer(database).submit(tenant_id, [checked(event) for event in events])
-    assert not isinstance(outcome, Refusal), outcome
-    return outcome
+async def stored_keys(database: Database, tenant_id: TenantId) -> list[str]:
+    """The keys of the log in its order, after it was found whole."""
+    assert await log_audit.check_log(database, tenant_id) == []
+    async with database.tenant_snapshot(tenant_id) as snapshot:
+        return [event.idempotency_key for event in await event_log.fetch_events_after(snapshot, 0, limit=100_000)]

@@ -5,11 +5,6 @@ from typing import Any
 from google.protobuf import json_format
 
 from decisiongraph.v1 import event_pb2
-from decisiongraph_service.domain import event_checks, secret_guard
-from decisiongraph_service.domain.events import Actor, CheckedEvent, Event, Source
-from decisiongraph_service.domain.limits import EventLimits
-
-_GUARD = secret_guard.guard_for("precise")
 
 
 def event_of_trace(trace_id: str, position: int, *, last: bool = False, **changes: Any) -> dict[str, Any]:
@@ -50,23 +45,3 @@ def whole_trace(trace_id: str, length: int) -> list[dict[str, Any]]:
 def message(event: dict[str, Any]) -> event_pb2.Event:
     """The event as a message."""
     return json_format.ParseDict(event, event_pb2.Event())
-
-
-def checked(event: dict[str, Any]) -> CheckedEvent:
-    """The event as the log's own code takes it."""
-    return event_checks.check_event(
-        Event(
-            trace_id=event["trace_id"],
-            event_type=event["event_type"],
-            occurred_at=event["occurred_at"],
-            source=Source(**event["source"]),
-            actor=Actor(**event["actor"]),
-            idempotency_key=event["idempotency_key"],
-            payload=event["payload"],
-            event_id=event.get("event_id"),
-            trace_seq=event.get("trace_seq"),
-            tags=tuple(event.get("tags", ())),
-        ),
-        _GUARD,
-        EventLimits(),
-    )

@@ -4,7 +4,6 @@ Commits are held up with a lock on the tenant's head, as a long append of anothe
 """
 
 import asyncio
-import contextlib
 import itertools
 from collections.abc import AsyncIterator, Callable
 from typing import TypeAlias
@@ -12,19 +11,17 @@ from typing import TypeAlias
 import asyncpg
 import pytest
 from tests import samples
+from tests.logs import Connection, held_up, stored_keys
 
 from decisiongraph_service.access import tenancy
 from decisiongraph_service.domain import errors
 from decisiongraph_service.domain.append_batch import Placed, Refusal
 from decisiongraph_service.domain.vocabulary import TenantId
 from decisiongraph_service.ingestion.group_commit import GroupCommitter, QueueLimits
-from decisiongraph_service.queries import log_audit
 from decisiongraph_service.runtime import server
-from decisiongraph_service.storage import event_log
 from decisiongraph_service.storage.commit_signal import CommitSignal
 from decisiongraph_service.storage.database import Database
 
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Make: TypeAlias = Callable[..., GroupCommitter]
 
 _BLOCKED = "SELECT pid FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))"
@@ -57,14 +54,6 @@ async def connection(database_url: str) -> AsyncIterator[Connection]:
     await opened.close()
 
 
-@contextlib.asynccontextmanager
-async def held_up(connection: Connection, tenant_id: TenantId) -> AsyncIterator[None]:
-    """No commit of this tenant can happen inside this block."""
-    async with connection.transaction():
-        await connection.execute("SELECT FROM log_heads WHERE tenant_id = $1 FOR UPDATE", tenant_id)
-        yield
-
-
 async def blocked_by(connection: Connection) -> int:
     """The connection that waits for this one, once there is one."""
     async with asyncio.timeout(10):
@@ -72,14 +61,6 @@ async def blocked_by(connection: Connection) -> int:
         while (pid := await connection.fetchval(_BLOCKED, connection.get_server_pid())) is None:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     return int(pid)
-
-
-async def stored_keys(database: Database, tenant_id: TenantId) -> list[str]:
-    """The keys of the log in its order, after it was found whole."""
-    assert await log_audit.check_log(database, tenant_id) == []
-    async with database.tenant_snapshot(tenant_id) as snapshot:
-        log = await event_log.fetch_events_after(snapshot, 0, limit=100_000)
-    return [event.idempotency_key for event in log]
 
 
 def one(result: list[Placed] | Refusal) -> Placed:

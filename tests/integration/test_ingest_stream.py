@@ -3,11 +3,11 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import TypeAlias
 
 import asyncpg
 import pytest
 from tests import samples
+from tests.logs import Connection, held_up, stored_keys
 
 from decisiongraph_service.access import tenancy
 from decisiongraph_service.domain import secret_guard
@@ -17,13 +17,9 @@ from decisiongraph_service.ingestion import ingest_stream
 from decisiongraph_service.ingestion.append import Appender, Checkable
 from decisiongraph_service.ingestion.group_commit import GroupCommitter, QueueLimits
 from decisiongraph_service.ingestion.ingest_stream import Acknowledgement
-from decisiongraph_service.queries import log_audit
 from decisiongraph_service.runtime import server
-from decisiongraph_service.storage import event_log
 from decisiongraph_service.storage.commit_signal import CommitSignal
 from decisiongraph_service.storage.database import Database
-
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 _BLOCKED = "SELECT count(*) FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))"
 
@@ -66,14 +62,6 @@ async def connection(database_url: str) -> AsyncIterator[Connection]:
     await opened.close()
 
 
-@contextlib.asynccontextmanager
-async def held_up(connection: Connection, tenant_id: TenantId) -> AsyncIterator[None]:
-    """No commit of this tenant can happen inside this block."""
-    async with connection.transaction():
-        await connection.execute("SELECT FROM log_heads WHERE tenant_id = $1 FOR UPDATE", tenant_id)
-        yield
-
-
 async def until_blocked(connection: Connection) -> None:
     async with asyncio.timeout(10):
         # What is waited for is in another process.
@@ -88,12 +76,6 @@ async def settled(producer: Producer) -> int:
         before = producer.taken
         await asyncio.sleep(0.1)
     return before
-
-
-async def stored_keys(database: Database, tenant_id: TenantId) -> list[str]:
-    assert await log_audit.check_log(database, tenant_id) == []
-    async with database.tenant_snapshot(tenant_id) as snapshot:
-        return [event.idempotency_key for event in await event_log.fetch_events_after(snapshot, 0, limit=10_000)]
 
 
 async def drop(stream: AsyncGenerator[Acknowledgement, None], waiting: asyncio.Task[Acknowledgement]) -> None:
