@@ -15,6 +15,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from decisiongraph.v1 import ingestion_service_pb2, ingestion_service_pb2_grpc
 
 _MESSAGE_BYTES = 16 * 1024 * 1024
+_LISTENERS = 4
 
 
 class _Nothing(ingestion_service_pb2_grpc.IngestionServiceServicer):
@@ -25,26 +26,32 @@ class _Nothing(ingestion_service_pb2_grpc.IngestionServiceServicer):
 
 
 async def _serve(port: int) -> None:
-    server = grpc.aio.server(
-        # The options of runtime/server.py.
-        options=[
-            ("grpc.max_receive_message_length", _MESSAGE_BYTES),
-            ("grpc.max_send_message_length", _MESSAGE_BYTES),
-            ("grpc.so_reuseport", 0),
-        ],
-        maximum_concurrent_rpcs=2000,
-    )
-    ingestion_service_pb2_grpc.add_IngestionServiceServicer_to_server(_Nothing(), server)
     healthy = health.aio.HealthServicer()
     await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
-    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-    server.add_insecure_port(f"127.0.0.1:{port}")
-    await server.start()
+    # As runtime/server.py: the same number of listeners, with the same options.
+    listeners = [_listener(port, healthy) for _ in range(_LISTENERS)]
+    for listener in listeners:
+        await listener.start()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await stop.wait()
-    await server.stop(1)
+    await asyncio.gather(*(listener.stop(1) for listener in listeners))
+
+
+def _listener(port: int, healthy: health.aio.HealthServicer) -> grpc.aio.Server:
+    listener = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", _MESSAGE_BYTES),
+            ("grpc.max_send_message_length", _MESSAGE_BYTES),
+            ("grpc.so_reuseport", 1),
+        ],
+        maximum_concurrent_rpcs=2000,
+    )
+    ingestion_service_pb2_grpc.add_IngestionServiceServicer_to_server(_Nothing(), listener)
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, listener)
+    listener.add_insecure_port(f"127.0.0.1:{port}")
+    return listener
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from tests.calling import Service
 
 _COMMAND = (sys.executable, "-m", "decisiongraph_service.cli.main")
 _START_SECONDS = 60
@@ -265,3 +266,18 @@ def test_a_database_of_my_own_is_used(folder: Path, database_url: str) -> None:
     with _running(folder, DG_DATABASE_URL=database_url, DG_ALLOW_UNSAFE_DATABASE="true") as run:
         assert not (folder / "postgres").exists()
         assert run.read("refund-4711").status_code == 200
+
+
+def test_a_server_does_not_share_the_port_of_another(service: Service, database_url: str) -> None:
+    port = service.grpc.rsplit(":", 1)[1]
+    environment = _environment(service.folder, DG_GRPC_PORT=port, DG_DATABASE_URL=database_url)
+    refused = subprocess.run(
+        [*_COMMAND, "serve"],
+        env=environment | {"DG_ALLOW_UNSAFE_DATABASE": "true"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert refused.returncode == 1
+    assert f"port {port} is taken by" in refused.stderr

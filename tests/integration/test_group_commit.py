@@ -12,6 +12,7 @@ from tests import samples
 from decisiongraph_service.domain.append_batch import BatchPlan, LogView, Placed, Refusal, TraceTail
 from decisiongraph_service.domain.events import CheckedEvent, StoredEvent
 from decisiongraph_service.domain.vocabulary import TenantId
+from decisiongraph_service.ingestion import group_commit
 from decisiongraph_service.ingestion.group_commit import GroupCommitter
 from decisiongraph_service.queries import log_audit
 from decisiongraph_service.runtime import server
@@ -279,3 +280,35 @@ async def test_batches_that_race_for_one_event_are_stored_whole_or_not_at_all(
         assert [(r.index, r.error.reason) for r in refusals] == [(2, "EVENT_ID_CONFLICT")] * 7
     lengths = Counter(event.trace_id for event in await read_log(database, tenant_id))
     assert sorted(lengths.values()) == [4] * 10
+
+
+async def test_callers_that_were_answered_together_are_committed_together_again(
+    database: Database, database_url: str, tenant_id: TenantId
+) -> None:
+    commits = 0
+
+    def clock() -> int:
+        """Read once for each commit."""
+        nonlocal commits
+        commits += 1
+        return server.clock_micros()
+
+    committer = GroupCommitter(database, CommitSignal(database_url), clock=clock, parallel_commits=2)
+
+    async def call(caller: int) -> None:
+        for n in range(10):
+            await committer.submit(tenant_id, [samples.start(f"{caller}/{n}")])
+            await asyncio.sleep(0.0002 * caller)  # they come back one after the other
+
+    await asyncio.gather(*(call(caller) for caller in range(16)))
+    assert len(await read_log(database, tenant_id)) == 160
+    assert commits < 30, f"160 appends of 16 callers took {commits} commits"
+
+
+async def test_a_single_caller_never_waits_for_others(
+    committer: GroupCommitter, tenant_id: TenantId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "_GATHER_STEP_SECONDS", 60)
+    async with asyncio.timeout(30):
+        for n in range(5):
+            await committer.submit(tenant_id, [samples.start(f"alone/{n}")])

@@ -24,6 +24,7 @@ def serve(
     """
     from decisiongraph_service.domain import errors
     from decisiongraph_service.runtime import telemetry
+    from decisiongraph_service.runtime.ports import PortError
     from decisiongraph_service.runtime.settings import Settings
     from decisiongraph_service.runtime.workers import WorkersFailed
 
@@ -33,7 +34,7 @@ def serve(
         _serve(settings)
     except errors.DecisionGraphError as error:
         failure.exit_with(error.message)
-    except (ValueError, RuntimeError, WorkersFailed) as error:
+    except (ValueError, RuntimeError, PortError, WorkersFailed) as error:
         failure.exit_with(str(error))
 
 

@@ -22,6 +22,11 @@ from decisiongraph_service.storage.database import Database, TenantTransaction
 _OPTIMISTIC_TRIES: Final = 2
 """Then the head is locked first, so that a busy tenant with writers in many processes makes progress."""
 
+_GATHER_STEP_SECONDS: Final = 0.001
+_GATHER_STEPS: Final = 10
+_GATHER_QUIET_STEPS: Final = 4
+"""A commit waits so long at most for the callers of a moment ago, and gives up after so long without any."""
+
 
 @dataclass(frozen=True, slots=True)
 class QueueLimits:
@@ -131,13 +136,21 @@ class GroupCommitter:
         task.add_done_callback(self._tasks.discard)
 
     async def _commit_all(self, tenant_id: TenantId, queue: _TenantQueue) -> None:
-        """Commit batch after batch until nothing waits."""
+        """Commit batch after batch until nothing waits.
+
+        Callers that were answered together come back one after the other; a commit that began with the first of them
+        would leave the others to the next, and each commit costs the same. A single caller never waits.
+        """
         try:
+            callers = 1
             while queue.submissions:
+                if callers > 1:
+                    await _gather(queue, callers)
                 async with self._turns:
                     batch = self._take(queue)
                     if batch:
                         await self._commit_and_answer(tenant_id, batch)
+                callers = len(batch) + len(queue.submissions) if len(batch) > 1 else 1
         finally:
             del self._queues[tenant_id]
             self._waiting_bytes -= queue.size
@@ -208,6 +221,17 @@ class GroupCommitter:
         if plan.rows and not await event_log.append(transaction, plan.rows, expected_head=view.head):
             return None
         return outcomes, bool(plan.rows)
+
+
+async def _gather(queue: _TenantQueue, expected: int) -> None:
+    """Wait for as many submissions as there were callers a moment ago, while they keep arriving."""
+    quiet = 0
+    for _ in range(_GATHER_STEPS):
+        before = len(queue.submissions)
+        if before >= expected or quiet >= _GATHER_QUIET_STEPS:
+            return
+        await asyncio.sleep(_GATHER_STEP_SECONDS)
+        quiet = quiet + 1 if len(queue.submissions) == before else 0
 
 
 def _fail(submission: _Submission, error: Exception) -> None:

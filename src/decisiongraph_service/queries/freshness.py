@@ -62,7 +62,7 @@ class FreshnessWait:
         loop = asyncio.get_running_loop()
         until = loop.time() + self._wait_seconds
         needed = freshness.min_log_seq
-        with self._signal.listen(tenant_id) as moved:
+        with self._signal.listen_to_projection(tenant_id) as moved:
             while True:
                 moved.clear()
                 async with self._database.tenant_statements(tenant_id) as statements:

@@ -33,6 +33,8 @@ class CommitSignal:
         self._database_url = database_url
         self._listeners: dict[TenantId, set[asyncio.Event]] = {}
         self._everything: set[_Collector] = set()
+        self._readers: dict[TenantId, int] = {}
+        self._paused: dict[TenantId, asyncio.Event] = {}
         self._unsent: set[TenantId] = set()
         self._own_pid: int | None = None
         self._something_unsent = asyncio.Event()
@@ -75,6 +77,32 @@ class CommitSignal:
             listeners.discard(event)
             if not listeners:
                 del self._listeners[tenant_id]
+
+    @contextlib.contextmanager
+    def listen_to_projection(self, tenant_id: TenantId) -> Iterator[asyncio.Event]:
+        """As `listen`, for a read that waits for the projections: ends their pause."""
+        self._readers[tenant_id] = self._readers.get(tenant_id, 0) + 1
+        if (paused := self._paused.get(tenant_id)) is not None:
+            paused.set()
+        try:
+            with self.listen(tenant_id) as event:
+                yield event
+        finally:
+            self._readers[tenant_id] -= 1
+            if not self._readers[tenant_id]:
+                del self._readers[tenant_id]
+
+    async def pause_projection(self, tenant_id: TenantId, seconds: float) -> None:
+        """Let events gather for so long, or until a read waits for them."""
+        if tenant_id in self._readers:
+            return
+        over = self._paused[tenant_id] = asyncio.Event()
+        timer = asyncio.get_running_loop().call_later(seconds, over.set)
+        try:
+            await over.wait()
+        finally:
+            timer.cancel()
+            del self._paused[tenant_id]
 
     @contextlib.contextmanager
     def listen_to_all(self) -> Iterator["_Collector"]:

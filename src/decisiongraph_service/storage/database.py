@@ -24,11 +24,13 @@ _ACQUIRE_TIMEOUT_SECONDS: Final = 5
 
 _PLANNER: Final = {
     # Every statement of the service is a walk along keys. Plans are cached, and one that was made while a table was
-    # nearly empty would go on reading the whole table when it is large.
+    # nearly empty would go on reading the whole table when it is large. Plans for single values are worse at it: they
+    # follow the statistics of the moment, take another index from one run to the next, and cost planning each time.
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "jit": "off",
+    "plan_cache_mode": "force_generic_plan",
 }
 
 _OUTAGE: Final = (
