@@ -15,7 +15,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from decisiongraph.v1 import ingestion_service_pb2, ingestion_service_pb2_grpc
 
 _MESSAGE_BYTES = 16 * 1024 * 1024
-_LISTENERS = 4
+_LISTENERS = 8
 
 
 class _Nothing(ingestion_service_pb2_grpc.IngestionServiceServicer):

@@ -57,8 +57,8 @@ from decisiongraph_service.storage.database import Database
 # in between it says what is wrong.
 _HARD_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 # gRPC hands over one new call per turn of its accept loop. Several listeners on the same port, each with a share of the
-# connections, take calls sooner: a quarter more calls per second was measured (docs/benchmarks/INGEST.md).
-_LISTENERS: Final = 4
+# connections, take calls sooner, and a caller waits behind those of its own listener only (docs/benchmarks/INGEST.md).
+_LISTENERS: Final = 8
 _REFLECTION_PATH: Final = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 # The domain checks events itself: the first failing step of an append decides the category.
 _CHECKED_BY_DOMAIN: Final = frozenset(
