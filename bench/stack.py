@@ -33,7 +33,9 @@ _EVENTS = "SELECT count(*) FROM events"
 _BEHIND = """
     SELECT count(*)
     FROM log_heads AS head
-    WHERE head.log_seq > coalesce((SELECT min(log_seq) FROM projection_positions WHERE tenant_id = head.tenant_id), 0)
+    WHERE head.log_seq > coalesce(
+        (SELECT min(log_seq) FROM projection_generations WHERE tenant_id = head.tenant_id AND state = 'live'), 0
+    )
 """
 
 

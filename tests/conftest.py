@@ -15,6 +15,7 @@ import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import asyncpg
 import grpc
 import httpx
 import pytest
@@ -40,6 +41,27 @@ async def database_url() -> AsyncIterator[str]:
 async def database(database_url: str) -> AsyncIterator[Database]:
     """The service's own view of the database."""
     opened = await Database.open(database_url, pool_size=10)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture(scope="session")
+async def own_database_url(database_url: str) -> AsyncIterator[str]:
+    """A migrated database beside the shared one, in which no server projects or runs jobs."""
+    name = f"own_{uuid.uuid4().hex[:8]}"
+    owner = await asyncpg.connect(database_url)
+    await owner.execute(f"CREATE DATABASE {name}")
+    url = database_url.rsplit("/", 1)[0] + f"/{name}"
+    await migrations.upgrade(url, server.migrations_folder())
+    yield url
+    await owner.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await owner.close()
+
+
+@pytest.fixture(scope="session")
+async def own_database(own_database_url: str) -> AsyncIterator[Database]:
+    """The service's own view of that database."""
+    opened = await Database.open(own_database_url, pool_size=10)
     yield opened
     await opened.close()
 

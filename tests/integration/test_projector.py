@@ -16,10 +16,11 @@ from decisiongraph_service.projection.projector import Projector
 from decisiongraph_service.queries.freshness import Freshness, FreshnessWait
 from decisiongraph_service.queries.readiness import Readiness
 from decisiongraph_service.runtime import server
-from decisiongraph_service.storage import migrations, projection_state
+from decisiongraph_service.storage import migrations, projection_failures, projection_state
 from decisiongraph_service.storage import trace_summary as rows
 from decisiongraph_service.storage.commit_signal import CommitSignal
 from decisiongraph_service.storage.database import Database
+from decisiongraph_service.storage.projection_failures import ProjectionFailure
 
 
 @pytest.fixture
@@ -85,32 +86,28 @@ async def until_at(database: Database, tenant_id: TenantId, log_seq: int) -> Non
 async def summaries(database: Database, tenant_id: TenantId, count: int) -> dict[str, tuple[int, int, str | None]]:
     """Number of events, last position and outcome by trace."""
     async with database.tenant_statements(tenant_id) as statements:
-        found = await rows.fetch_many(statements, [f"t{n}" for n in range(count)])
-    return {trace_id: (row.event_count, row.last_log_seq, row.outcome) for trace_id, row in found.items()}
+        found = [await rows.fetch(statements, f"t{n}") for n in range(count)]
+    return {row.trace_id: (row.event_count, row.last_log_seq, row.outcome) for row in found if row is not None}
 
 
-async def test_it_catches_up_over_the_borders_of_its_batches(
-    own: Database, signal: CommitSignal, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tenant_id = await make_tenant(own, "borders")
-    await append_traces(own, signal, tenant_id, range(10))
+async def test_it_catches_up_over_the_borders_of_its_batches(own: Database, signal: CommitSignal) -> None:
     # Every size puts the border at another place between start and finish of a trace.
     for size in (1, 2, 7, 30, 31):
-        monkeypatch.setattr(projector_settings, "_BATCH_EVENTS", size)
-        async with own.tenant_statements(tenant_id) as statements:
-            await statements.execute("DELETE FROM trace_summaries WHERE tenant_id = $1")
-            await projection_state.move(statements, vocabulary.TRACE_SUMMARY, 0)
-        await Projector(own, signal).catch_up(tenant_id)
+        tenant_id = await make_tenant(own, f"borders-{size}")
+        await append_traces(own, signal, tenant_id, range(10))
+        await Projector(own, signal, clock=server.clock_micros, batch_events=size).catch_up(tenant_id)
         assert await position(own, tenant_id) == 30
         assert await summaries(own, tenant_id, 10) == {f"t{n}": (2, n * 3 + 3, "success") for n in range(10)}
 
 
-async def test_two_projectors_share_the_tenants_and_apply_each_event_once(
-    own: Database, own_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(projector_settings, "_BATCH_EVENTS", 4)
+def test_a_batch_without_events_is_refused(own: Database, signal: CommitSignal) -> None:
+    with pytest.raises(ValueError, match="batch_events is 0"):
+        Projector(own, signal, clock=server.clock_micros, batch_events=0)
+
+
+async def test_two_projectors_share_the_tenants_and_apply_each_event_once(own: Database, own_url: str) -> None:
     signals = [CommitSignal(own_url) for _ in range(2)]
-    projectors = [Projector(own, each) for each in signals]
+    projectors = [Projector(own, each, clock=server.clock_micros, batch_events=4) for each in signals]
     tenant_ids = [await make_tenant(own, f"shared-{n}") for n in range(4)]
     for signal, projector in zip(signals, projectors, strict=True):
         signal.start()
@@ -131,7 +128,7 @@ async def test_two_projectors_share_the_tenants_and_apply_each_event_once(
 
 async def test_a_commit_that_nobody_signalled_is_found_by_polling(own: Database, own_url: str) -> None:
     tenant_id = await make_tenant(own, "polled")
-    projector = Projector(own, CommitSignal(own_url))
+    projector = Projector(own, CommitSignal(own_url), clock=server.clock_micros)
     projector.start()
     try:
         await append_traces(own, CommitSignal(own_url), tenant_id, range(1))
@@ -146,7 +143,7 @@ async def test_a_started_projector_begins_at_once(
     monkeypatch.setattr(projector_settings, "_POLL_SECONDS", 60.0)
     tenant_id = await make_tenant(own, "at-once")
     await append_traces(own, signal, tenant_id, range(1))
-    projector = Projector(own, signal)
+    projector = Projector(own, signal, clock=server.clock_micros)
     projector.start()
     try:
         await until_at(own, tenant_id, 3)
@@ -167,7 +164,7 @@ async def test_a_look_that_fails_does_not_end_a_projector(
     monkeypatch.setattr(projection_state, "fetch_lagging_tenants", fail)
     monkeypatch.setattr(projector_settings, "_POLL_SECONDS", 0.01)
     tenant_id = await make_tenant(own, "looks-fail")
-    projector = Projector(own, signal)
+    projector = Projector(own, signal, clock=server.clock_micros)
     projector.start()
     try:
         async with asyncio.timeout(10):
@@ -194,43 +191,54 @@ async def test_a_restarted_projector_goes_on_where_the_last_one_was(own: Databas
     tenant_id = await make_tenant(own, "restarted")
     for begin in range(0, 9, 3):
         await append_traces(own, signal, tenant_id, range(begin, begin + 3))
-        projector = Projector(own, signal)
+        projector = Projector(own, signal, clock=server.clock_micros)
         projector.start()
         await until_at(own, tenant_id, (begin + 3) * 3)
         await projector.stop()
     assert await summaries(own, tenant_id, 9) == {f"t{n}": (2, n * 3 + 3, "success") for n in range(9)}
 
 
-async def test_a_batch_that_is_interrupted_leaves_neither_rows_nor_position(
-    own: Database, signal: CommitSignal, monkeypatch: pytest.MonkeyPatch
+async def test_a_batch_that_cannot_be_written_leaves_neither_rows_nor_position(
+    own: Database, own_url: str, signal: CommitSignal
 ) -> None:
-    tenant_id = await make_tenant(own, "interrupted")
+    tenant_id = await make_tenant(own, "unwritable")
     await append_traces(own, signal, tenant_id, range(3))
-    move = projection_state.move
-
-    async def move_and_fail(*arguments: object) -> None:
-        await move(*arguments)  # type: ignore[arg-type]
-        raise errors.StorageUnavailable("now")
-
-    monkeypatch.setattr(projection_state, "move", move_and_fail)
-    with pytest.raises(errors.StorageUnavailable):
-        await Projector(own, signal).catch_up(tenant_id)
-    assert await position(own, tenant_id) == 0
-    assert await summaries(own, tenant_id, 3) == {}
-    monkeypatch.undo()
-    await Projector(own, signal).catch_up(tenant_id)
+    owner = await asyncpg.connect(own_url)
+    await owner.execute(
+        "ALTER TABLE projection_generations ADD CONSTRAINT until_two CHECK (tenant_id <> 'unwritable' OR log_seq <= 2)"
+    )
+    projector = Projector(own, signal, clock=server.clock_micros)
+    await projector.catch_up(tenant_id)
+    assert await position(own, tenant_id) == 2, "it goes on one by one, up to the event that fails"
+    assert await summaries(own, tenant_id, 3) == {"t0": (1, 1, None)}
+    await owner.execute("ALTER TABLE projection_generations DROP CONSTRAINT until_two")
+    await owner.close()
+    await projector.catch_up(tenant_id)
+    assert await position(own, tenant_id) == 2, "it waits until somebody asks for a retry"
+    async with own.tenant_statements(tenant_id) as statements:
+        for projection in vocabulary.PROJECTIONS:
+            await projection_failures.unblock(statements, projection)
+    await projector.catch_up(tenant_id)
     assert await summaries(own, tenant_id, 3) == {f"t{n}": (2, n * 3 + 3, "success") for n in range(3)}
+    assert await open_failures(own, tenant_id) == []
+
+
+async def open_failures(database: Database, tenant_id: TenantId) -> list[ProjectionFailure]:
+    async with database.tenant_statements(tenant_id) as statements:
+        return await projection_failures.fetch_newest(
+            statements, projection="", include_resolved=False, before=(2**63 - 1, ""), limit=100
+        )
 
 
 async def test_a_damaged_event_stops_its_tenant_only(own: Database, own_url: str, signal: CommitSignal) -> None:
     damaged, sound = await make_tenant(own, "damaged"), await make_tenant(own, "sound")
     await append_traces(own, signal, damaged, range(1))
-    await Projector(own, signal).catch_up(damaged)
+    await Projector(own, signal, clock=server.clock_micros).catch_up(damaged)
     owner = await asyncpg.connect(own_url)
     await append_traces(own, signal, damaged, range(1, 3))
     await owner.execute("UPDATE events SET payload = '{}' WHERE tenant_id = 'damaged' AND log_seq = 6")
     await owner.close()
-    projector = Projector(own, signal)
+    projector = Projector(own, signal, clock=server.clock_micros)
     projector.start()
     try:
         await append_traces(own, signal, sound, range(3))
@@ -238,13 +246,16 @@ async def test_a_damaged_event_stops_its_tenant_only(own: Database, own_url: str
         await append_traces(own, signal, damaged, range(3, 4))
         await append_traces(own, signal, sound, range(3, 4))
         await until_at(own, sound, 12)
-        assert await position(own, damaged) == 3, "it must not go past the damage, nor write half a batch"
-        assert set(await summaries(own, damaged, 4)) == {"t0"}
+        assert await position(own, damaged) == 5, "it goes up to the damage and not past it"
+        assert set(await summaries(own, damaged, 4)) == {"t0", "t1"}
     finally:
         await projector.stop()
-    with pytest.raises(errors.EventDamaged) as found:
-        await Projector(own, signal).catch_up(damaged)
-    assert found.value.log_seq == 6
+    found = await open_failures(own, damaged)
+    assert [failure.projection for failure in found] == ["trace_summary", "precedent_index", "context_graph"]
+    assert {(f.log_seq, f.trace_id, f.event_id, f.category, f.recoverable, f.retry_count) for f in found} == {
+        (6, "t1", found[0].event_id, "conflict", False, 0)
+    }
+    assert "log position 6" in found[0].message
 
 
 async def test_a_read_waits_for_what_was_committed_before_it(own: Database, signal: CommitSignal) -> None:
@@ -254,14 +265,14 @@ async def test_a_read_waits_for_what_was_committed_before_it(own: Database, sign
     reading = asyncio.create_task(wait.until_fresh(tenant_id, vocabulary.TRACE_SUMMARY, Freshness()))
     await asyncio.sleep(0.05)
     assert not reading.done()
-    await Projector(own, signal).catch_up(tenant_id)
+    await Projector(own, signal, clock=server.clock_micros).catch_up(tenant_id)
     await reading
 
 
 async def test_a_position_beyond_the_head_is_out_of_date_after_the_wait(own: Database, signal: CommitSignal) -> None:
     tenant_id = await make_tenant(own, "beyond")
     await append_traces(own, signal, tenant_id, range(1))
-    await Projector(own, signal).catch_up(tenant_id)
+    await Projector(own, signal, clock=server.clock_micros).catch_up(tenant_id)
     wait = FreshnessWait(own, signal, wait_seconds=0.1)
     with pytest.raises(errors.ProjectionOutOfDate) as refused:
         await wait.until_fresh(tenant_id, vocabulary.TRACE_SUMMARY, Freshness(min_log_seq=4))

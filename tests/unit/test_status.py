@@ -25,6 +25,7 @@ TABLE: list[tuple[errors.DecisionGraphError, str, str, int, int]] = [
     (errors.TraceFinished(), "TRACE_FINISHED", "conflict", 9, 409),
     (errors.EventSequenceInvalid("wrong", 3), "EVENT_SEQUENCE_INVALID", "event_sequence_invalid", 10, 409),
     (errors.ProjectionOutOfDate(3, 1, 2), "PROJECTION_OUT_OF_DATE", "projection_out_of_date", 10, 409),
+    (errors.ReplayConflict("all", "job-1"), "REPLAY_CONFLICT", "conflict", 10, 409),
     (errors.RateLimited("tenant", "1 call"), "RATE_LIMITED", "rate_limited", 8, 429),
     (errors.StorageUnavailable("no database"), "STORAGE_UNAVAILABLE", "storage", 14, 503),
     (errors.Unimplemented("/a/B"), "UNIMPLEMENTED", "unimplemented", 12, 501),

@@ -1,10 +1,11 @@
 """Whether a caller may do what it asks for, and in which tenant: deny by default."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from decisiongraph_service.access import tenancy
 from decisiongraph_service.access.tokens import Caller
-from decisiongraph_service.domain import errors
+from decisiongraph_service.domain import errors, vocabulary
 from decisiongraph_service.domain.vocabulary import TenantId
 
 
@@ -44,6 +45,16 @@ def require_powers(rule: Rule, caller: Caller) -> None:
         raise errors.Forbidden(
             f"this call needs the permission {needed}; the token of {caller.account_id} does not have it"
         )
+
+
+def replay_modes(permissions: Collection[str]) -> frozenset[str]:
+    """The modes of replay jobs that a caller with these permissions may have to do with."""
+    modes = set()
+    if "projection_replay" in permissions:
+        modes |= {vocabulary.CATCH_UP, vocabulary.VERIFY}
+    if "projection_rebuild" in permissions:
+        modes.add(vocabulary.REBUILD)
+    return frozenset(modes)
 
 
 def resolve_tenant(caller: Caller, requested: str | None) -> TenantId:

@@ -186,6 +186,41 @@ class EventDamaged(DecisionGraphError):
         self.log_seq = log_seq
 
 
+class EventOutOfSequence(EventDamaged):
+    """A stored event does not follow the one before it: something between them is missing."""
+
+    reason = "INTERNAL"
+    category = "event_sequence_invalid"
+
+
+class ReplayConflict(DecisionGraphError):
+    """Another job works on the same projection."""
+
+    reason = "REPLAY_CONFLICT"
+    category = "conflict"
+
+    def __init__(self, projection: str, job_id: str) -> None:
+        super().__init__(
+            f"job {job_id} already works on {projection}; wait for its end (WatchReplay) or cancel it (CancelReplay)"
+        )
+        self.job_id = job_id
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The id of the other job."""
+        return {"job_id": self.job_id}
+
+
+class JobFailed(DecisionGraphError):
+    """A job failed for a reason that nobody thought of."""
+
+    reason = "INTERNAL"
+    category = "internal_error"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"job {job_id} failed for an internal reason; the server's log has it under replay_failed")
+
+
 class RateLimited(DecisionGraphError):
     """More was asked for than a limit allows. Nothing was done."""
 

@@ -6,7 +6,7 @@ Text is kept exactly as received; nothing here trims, folds or normalises
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 JsonValue: TypeAlias = "Mapping[str, JsonValue] | list[JsonValue] | str | int | float | bool | None"
 JsonObject: TypeAlias = Mapping[str, JsonValue]
@@ -112,3 +112,18 @@ class CheckedEvent:
             tags=event.tags,
             recorded_at_micros=recorded_at_micros,
         )
+
+
+class ProjectedEvent(NamedTuple):
+    """What projections look at of a stored event."""
+
+    log_seq: int
+    event_id: str
+    trace_id: str
+    trace_seq: int
+    event_type: str
+    occurred_at: str
+    actor_type: str
+    actor_id: str
+    canonical_payload: str
+    payload_hash: str

@@ -5,12 +5,12 @@ row.
 """
 
 from dataclasses import dataclass, replace
-from typing import NotRequired, TypedDict
+from typing import NamedTuple, NotRequired, TypedDict
 
 import orjson
 
 from decisiongraph_service.domain import vocabulary
-from decisiongraph_service.domain.events import StoredEvent
+from decisiongraph_service.domain.events import ProjectedEvent, StoredEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,15 @@ class TraceSummaryRow:
     """Log position of the last event that had an effect here."""
 
 
+class TraceFinish(NamedTuple):
+    """What a TraceFinished event changes in the row of a trace that was started before."""
+
+    trace_id: str
+    outcome: str
+    finished_at: str
+    last_log_seq: int
+
+
 class _Entity(TypedDict):
     entity_type: str
     entity_id: str
@@ -50,7 +59,7 @@ class _Finished(TypedDict):
     outcome: str
 
 
-def apply(row: TraceSummaryRow | None, event: StoredEvent) -> TraceSummaryRow | None:
+def apply(row: TraceSummaryRow | None, event: ProjectedEvent | StoredEvent) -> TraceSummaryRow | None:
     """Return the row of the event's trace after the event.
 
     Args:
@@ -69,7 +78,32 @@ def apply(row: TraceSummaryRow | None, event: StoredEvent) -> TraceSummaryRow | 
     return row
 
 
-def _started(event: StoredEvent) -> TraceSummaryRow:
+class SummaryChanges:
+    """What events in log order change: traces that they start, and traces started before that they finish."""
+
+    def __init__(self) -> None:
+        self._started: dict[str, TraceSummaryRow] = {}
+        self.finishes: list[TraceFinish] = []
+
+    @property
+    def started(self) -> list[TraceSummaryRow]:
+        """The rows of traces that were started, finished if they were finished too."""
+        return list(self._started.values())
+
+    def apply(self, event: ProjectedEvent) -> None:
+        """Add what the next event changes."""
+        if event.event_type == vocabulary.TRACE_STARTED:
+            self._started[event.trace_id] = _started(event)
+        elif event.event_type == vocabulary.TRACE_FINISHED:
+            row = self._started.get(event.trace_id)
+            if row is not None:
+                self._started[event.trace_id] = _finished(row, event)
+            else:
+                payload: _Finished = orjson.loads(event.canonical_payload)
+                self.finishes.append(TraceFinish(event.trace_id, payload["outcome"], event.occurred_at, event.log_seq))
+
+
+def _started(event: ProjectedEvent | StoredEvent) -> TraceSummaryRow:
     payload: _Started = orjson.loads(event.canonical_payload)
     entity = payload["primary_entity"]
     return TraceSummaryRow(
@@ -87,7 +121,7 @@ def _started(event: StoredEvent) -> TraceSummaryRow:
     )
 
 
-def _finished(row: TraceSummaryRow, event: StoredEvent) -> TraceSummaryRow:
+def _finished(row: TraceSummaryRow, event: ProjectedEvent | StoredEvent) -> TraceSummaryRow:
     payload: _Finished = orjson.loads(event.canonical_payload)
     return replace(
         row,

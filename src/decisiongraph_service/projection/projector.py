@@ -1,30 +1,33 @@
-"""Follows the logs of all tenants and keeps the trace summaries up to date, in any number of processes.
+"""Follows the logs of all tenants and keeps the live projections up to date, in any number of processes.
 
-A batch is one transaction: its rows and the new position commit together. The tenant's position row is locked
-meanwhile, so that there is one writer per tenant whatever the number of processes. Woken by commits, with polling as
-the safety net (docs/reference/PROJECTION_AND_REPLAY_SEMANTICS.md section 1).
+Projections of a tenant that stand at the same position share one pass. Woken by commits, with polling as the safety
+net. An event that cannot be applied stops that tenant's projections before it, on record, until a retry is asked for; a
+database that fails is tried again (docs/reference/PROJECTION_AND_REPLAY_SEMANTICS.md section 1).
 """
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Final
 
 import structlog
 
-from decisiongraph_service.domain import canonical, errors, trace_summary, vocabulary
-from decisiongraph_service.domain.events import StoredEvent
+from decisiongraph_service.domain import errors
 from decisiongraph_service.domain.vocabulary import TenantId
-from decisiongraph_service.storage import event_log, projection_state
-from decisiongraph_service.storage import trace_summary as trace_summary_rows
+from decisiongraph_service.projection import passes
+from decisiongraph_service.projection.passes import Batch
+from decisiongraph_service.storage import projection_failures, projection_state
 from decisiongraph_service.storage.commit_signal import CommitSignal
-from decisiongraph_service.storage.database import Database, TenantTransaction
+from decisiongraph_service.storage.database import Database
+from decisiongraph_service.storage.projection_state import Generation
 
-_BATCH_EVENTS: Final = 500
+BATCH_EVENTS: Final = 500
 _POLL_SECONDS: Final = 1.0
 _PAUSE_SECONDS: Final = 0.02
 """Between two batches of a tenant, unless a read waits: a batch of many events costs little more than one of one."""
 _TENANTS_AT_ONCE: Final = 2
-_PAUSE_AFTER_OUTAGE_SECONDS: Final = 1.0
+_FIRST_DELAY_SECONDS: Final = 0.25
+_LONGEST_DELAY_SECONDS: Final = 10.0
 
 _log = structlog.get_logger("decisiongraph.projector")
 
@@ -32,12 +35,22 @@ _log = structlog.get_logger("decisiongraph.projector")
 class Projector:
     """One per process; several processes share the tenants among them."""
 
-    def __init__(self, database: Database, signal: CommitSignal) -> None:
+    def __init__(
+        self, database: Database, signal: CommitSignal, *, clock: Callable[[], int], batch_events: int = BATCH_EVENTS
+    ) -> None:
+        """`clock` tells microseconds since 1970-01-01T00:00:00Z; `batch_events` has no influence on the rows.
+
+        Raises:
+            ValueError: `batch_events` is not positive.
+        """
+        if batch_events < 1:
+            raise ValueError(f"batch_events is {batch_events}; a batch has at least one event")
         self._database = database
         self._signal = signal
+        self._clock = clock
+        self._batch_events = batch_events
         self._asked_again: dict[TenantId, bool] = {}
         """The tenants at work, and whether they were asked for again meanwhile."""
-        self._stopped: set[TenantId] = set()
         self._slots = asyncio.Semaphore(_TENANTS_AT_ONCE)
         self._task: asyncio.Task[None] | None = None
 
@@ -59,18 +72,23 @@ class Projector:
                 await self._task
 
     async def catch_up(self, tenant_id: TenantId) -> None:
-        """Apply everything that the tenant's log holds now.
+        """Apply everything that the tenant's log holds now to the projections that no failure stops.
+
+        An event that cannot be applied is recorded and stops them.
 
         Raises:
-            EventDamaged: an event is not what was stored; the projection stays before it.
             StorageUnavailable: the database failed.
         """
-        applied = _BATCH_EVENTS
-        # A batch that is not full reached the end of the log; what was committed meanwhile signals again.
-        while applied == _BATCH_EVENTS:
-            applied = await self._apply_batch(tenant_id)
-            if applied:
-                self._signal.projected(tenant_id)
+        limit = self._batch_events
+        while limit:
+            try:
+                limit = await self._next_batch(tenant_id, limit)
+            except errors.DecisionGraphError:
+                raise
+            except Exception as error:  # noqa: BLE001 - what an event holds must not end the others' projections
+                if limit == 1:
+                    await self._stop_before_next(tenant_id, error)
+                limit = 1  # one by one, up to the event that fails
 
     async def _follow(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -83,7 +101,7 @@ class Projector:
                     if now >= next_poll:
                         next_poll = now + _POLL_SECONDS
                         tenants |= await self._lagging()
-                    for tenant_id in tenants - self._stopped:
+                    for tenant_id in tenants:
                         at_work = tenant_id in self._asked_again
                         self._asked_again[tenant_id] = True
                         if not at_work:
@@ -91,7 +109,7 @@ class Projector:
 
     async def _lagging(self) -> set[TenantId]:
         try:
-            return set(await projection_state.fetch_lagging_tenants(self._database, vocabulary.TRACE_SUMMARY))
+            return set(await projection_state.fetch_lagging_tenants(self._database))
         except errors.StorageUnavailable:
             return set()
         except Exception:  # noqa: BLE001 - a look that fails must not end what the signals still wake
@@ -100,53 +118,77 @@ class Projector:
 
     async def _work(self, tenant_id: TenantId) -> None:
         """Catch up, and again if the tenant was asked for meanwhile: its commit may have come after the last look."""
+        delay = _FIRST_DELAY_SECONDS
         try:
             while self._asked_again[tenant_id]:
                 self._asked_again[tenant_id] = False
-                async with self._slots:
-                    await self.catch_up(tenant_id)
+                try:
+                    async with self._slots:
+                        await self.catch_up(tenant_id)
+                    delay = _FIRST_DELAY_SECONDS
+                except errors.StorageUnavailable as error:
+                    _log.warning("projection_interrupted", tenant=tenant_id, cause=repr(error.__cause__))
+                    self._asked_again[tenant_id] = True
+                    await asyncio.sleep(delay)
+                    delay = min(2 * delay, _LONGEST_DELAY_SECONDS)
                 await self._signal.pause_projection(tenant_id, _PAUSE_SECONDS)
-        except errors.StorageUnavailable as error:
-            _log.warning("projection_interrupted", tenant=tenant_id, cause=repr(error.__cause__))
-            await asyncio.sleep(_PAUSE_AFTER_OUTAGE_SECONDS)
-        except errors.EventDamaged as error:
-            self._stopped.add(tenant_id)
-            _log.error("projection_stopped", tenant=tenant_id, reason=error.message)
-        except Exception:  # noqa: BLE001 - the outermost edge of this task
-            # One tenant's trouble must not end the others' projections.
-            self._stopped.add(tenant_id)
+        except Exception:  # noqa: BLE001 - the outermost edge of this task; the next poll tries again
             _log.exception("projection_failed", tenant=tenant_id)
         finally:
             del self._asked_again[tenant_id]
 
-    async def _apply_batch(self, tenant_id: TenantId) -> int:
-        """Apply the next events and return how many; 0 also if another writer is at work on this tenant."""
+    async def _next_batch(self, tenant_id: TenantId, limit: int) -> int:
+        """Apply the next events; returns the limit for the batch after it, 0 if there is nothing to do now."""
+        async with self._database.tenant_statements(tenant_id) as statements:
+            able = [live for live in await projection_state.fetch_live(statements) if not live.blocked]
+            if not able:
+                return 0
+            position = min(live.log_seq for live in able)
+            targets = [live for live in able if live.log_seq == position]
+            # Those behind go up to the next one only, and on from there together.
+            until = min((live.log_seq for live in able if live.log_seq > position), default=passes.END_OF_LOG)
+            batch = await passes.read(statements, position, until_log_seq=until, limit=limit)
+            if not batch.events:
+                return 0
+            changes = await passes.make(batch, [target.projection for target in targets])
+            if changes.applied:
+                if not await passes.write(statements, targets, batch, changes, now_micros=self._clock()):
+                    return 0  # another process is at work on this tenant
+                self._signal.projected(tenant_id)
+        if changes.damage is not None:
+            await self._stop_before(tenant_id, targets, batch, changes.position, changes.damage)
+        elif until == passes.END_OF_LOG and len(batch.events) < limit:
+            return 0  # the end of the log; what was committed meanwhile signals again
+        return limit
+
+    async def _stop_before_next(self, tenant_id: TenantId, cause: Exception) -> None:
+        """Stop the projections that are furthest behind: their next event fails for a reason nobody thought of."""
+        _log.error("projection_failed", tenant=tenant_id, exc_info=cause)
+        async with self._database.tenant_statements(tenant_id) as statements:
+            able = [live for live in await projection_state.fetch_live(statements) if not live.blocked]
+            position = min(live.log_seq for live in able)
+            batch = await passes.read(statements, position, limit=1)
+        error = errors.EventDamaged("", position + 1, f"it cannot be applied ({type(cause).__name__})")
+        await self._stop_before(tenant_id, [t for t in able if t.log_seq == position], batch, position, error)
+
+    async def _stop_before(
+        self, tenant_id: TenantId, targets: list[Generation], batch: Batch, position: int, error: errors.EventDamaged
+    ) -> None:
+        event = next(event for event in batch.events if event.log_seq > position)
         async with self._database.tenant_transaction(tenant_id) as transaction:
-            position = await projection_state.lock_position(transaction, vocabulary.TRACE_SUMMARY)
-            if position is None:
-                return 0
-            events = await event_log.fetch_events_after(transaction, position, limit=_BATCH_EVENTS)
-            if not events:
-                return 0
-            await _apply(transaction, events)
-            await projection_state.move(transaction, vocabulary.TRACE_SUMMARY, events[-1].log_seq)
-        return len(events)
+            for target in targets:
+                await projection_failures.record(
+                    transaction,
+                    target.projection,
+                    error,
+                    log_seq=event.log_seq,
+                    trace_id=event.trace_id,
+                    event_id=event.event_id,
+                    now_micros=self._clock(),
+                )
+        _log.error("projection_stopped", tenant=tenant_id, log_seq=event.log_seq, reason=error.message)
 
 
 def _report_end(task: "asyncio.Task[None]") -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         _log.critical("projector_ended", exc_info=error)
-
-
-async def _apply(transaction: TenantTransaction, events: list[StoredEvent]) -> None:
-    for event in events:
-        if canonical.payload_hash(event.canonical_payload) != event.payload_hash:
-            raise errors.EventDamaged(event.event_id, event.log_seq, "its payload does not have its payload_hash")
-    relevant = [e for e in events if e.event_type in (vocabulary.TRACE_STARTED, vocabulary.TRACE_FINISHED)]
-    started = {e.trace_id for e in relevant if e.event_type == vocabulary.TRACE_STARTED}
-    rows: dict[str, trace_summary.TraceSummaryRow | None] = dict(
-        await trace_summary_rows.fetch_many(transaction, [e.trace_id for e in relevant if e.trace_id not in started])
-    )
-    for event in relevant:
-        rows[event.trace_id] = trace_summary.apply(rows.get(event.trace_id), event)
-    await trace_summary_rows.write_many(transaction, [row for row in rows.values() if row is not None])

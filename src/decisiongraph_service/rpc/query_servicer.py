@@ -9,9 +9,10 @@ import grpc
 from decisiongraph.v1 import query_service_pb2, query_service_pb2_grpc
 from decisiongraph_service.queries.events import EventQueries, EventsWanted
 from decisiongraph_service.queries.freshness import Freshness
+from decisiongraph_service.queries.health import HealthQueries
 from decisiongraph_service.queries.traces import TraceQueries
 from decisiongraph_service.queries.watch import EventWatches, Heartbeat
-from decisiongraph_service.rpc import messages
+from decisiongraph_service.rpc import messages, projection_messages
 from decisiongraph_service.rpc.interceptors import call
 from decisiongraph_service.storage.event_log import EventFilter
 
@@ -21,10 +22,13 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 class QueryServicer(query_service_pb2_grpc.QueryServiceServicer):
     """Answers QueryService. Rpcs that are not here are not implemented yet."""
 
-    def __init__(self, traces: TraceQueries, events: EventQueries, watches: EventWatches) -> None:
+    def __init__(
+        self, traces: TraceQueries, events: EventQueries, watches: EventWatches, health: HealthQueries
+    ) -> None:
         self._traces = traces
         self._events = events
         self._watches = watches
+        self._health = health
 
     async def GetTrace(  # noqa: N802 - named by the contract
         self, request: query_service_pb2.GetTraceRequest, context: _Context
@@ -116,3 +120,9 @@ class QueryServicer(query_service_pb2_grpc.QueryServiceServicer):
                     yield query_service_pb2.WatchEventsResponse(heartbeat=heartbeat)
                 else:
                     yield query_service_pb2.WatchEventsResponse(event=messages.stored_event_to_message(message))
+
+    async def GetProjectionHealth(  # noqa: N802 - named by the contract
+        self, request: query_service_pb2.GetProjectionHealthRequest, context: _Context
+    ) -> query_service_pb2.GetProjectionHealthResponse:
+        """How the projections stand."""
+        return projection_messages.health_to_response(await self._health.get_health(call.tenant()))

@@ -32,8 +32,12 @@ from decisiongraph_service.domain import secret_guard
 from decisiongraph_service.ingestion.append import Appender
 from decisiongraph_service.ingestion.group_commit import GroupCommitter
 from decisiongraph_service.projection.projector import Projector
+from decisiongraph_service.projection.replay_runner import ReplayRunner
+from decisiongraph_service.projection.replays import Replays
 from decisiongraph_service.queries.events import EventQueries
 from decisiongraph_service.queries.freshness import FreshnessWait
+from decisiongraph_service.queries.health import HealthQueries
+from decisiongraph_service.queries.jobs import JobQueries
 from decisiongraph_service.queries.paging import PageTokens
 from decisiongraph_service.queries.readiness import Readiness
 from decisiongraph_service.queries.traces import TraceQueries
@@ -99,6 +103,7 @@ class _Parts:
     signal: CommitSignal
     committer: GroupCommitter
     projector: Projector
+    runner: ReplayRunner
 
 
 class Server:
@@ -135,7 +140,8 @@ class Server:
             GroupCommitter(
                 database, signal, clock=clock_micros, parallel_commits=max(1, settings.database_pool_size // 2)
             ),
-            Projector(database, signal),
+            Projector(database, signal, clock=clock_micros),
+            ReplayRunner(database, clock=clock_micros),
         )
         readiness = Readiness(
             database, needed_revision=revision, projector_follows=lambda: parts.projector.is_following
@@ -145,6 +151,7 @@ class Server:
         page_tokens = PageTokens(await installation.fetch_key(database, "page_token"))
         signal.start()
         parts.projector.start()
+        parts.runner.start()
         pipeline = self._pipeline(key)
         services = self._services(parts, key, readiness, page_tokens)
         if settings.grpc_own_port is None:
@@ -180,6 +187,7 @@ class Server:
             await asyncio.gather(*(listener.stop(grace) for listener in self._listeners))
         if self._parts is not None:
             await self._parts.committer.drain()
+            await self._parts.runner.stop()
             await self._parts.projector.stop()
             await self._parts.signal.stop()
             await self._parts.database.close()
@@ -225,6 +233,7 @@ class Server:
             parts.committer, guard=secret_guard.guard_for(settings.secret_guard), limits=settings.event_limits
         )
         freshness_wait = FreshnessWait(database, parts.signal, wait_seconds=settings.freshness_wait)
+        projection_health = HealthQueries(database, page_tokens, clock=clock_micros)
         queries = QueryServicer(
             TraceQueries(database, page_tokens, freshness_wait),
             EventQueries(database, page_tokens),
@@ -234,6 +243,13 @@ class Server:
                 heartbeat_seconds=settings.heartbeat_seconds,
                 max_per_tenant=settings.max_watchers_per_tenant,
             ),
+            projection_health,
+        )
+        admin = AdminServicer(
+            Replays(database, parts.signal, clock=clock_micros, wake_runner=parts.runner.wake),
+            JobQueries(database, page_tokens),
+            projection_health,
+            rebuild_enabled=settings.allows_rebuilds,
         )
         system = SystemServicer(
             readiness, version=version("decisiongraph"), openapi=asset("generated/openapi.yaml").read_bytes()
@@ -244,7 +260,7 @@ class Server:
         return [
             partial(ingestion_service_pb2_grpc.add_IngestionServiceServicer_to_server, ingestion),
             partial(query_service_pb2_grpc.add_QueryServiceServicer_to_server, queries),
-            partial(admin_service_pb2_grpc.add_AdminServiceServicer_to_server, AdminServicer()),
+            partial(admin_service_pb2_grpc.add_AdminServiceServicer_to_server, admin),
             partial(access_service_pb2_grpc.add_AccessServiceServicer_to_server, access),
             partial(system_service_pb2_grpc.add_SystemServiceServicer_to_server, system),
             partial(health_pb2_grpc.add_HealthServicer_to_server, self._health),

@@ -68,6 +68,10 @@ class Settings(BaseSettings):
     freshness_wait: float = Field(
         default=2.0, ge=0, le=60, description="Longest wait of a read for its projection, in seconds."
     )
+    rebuild_enabled: bool | None = Field(
+        default=None,
+        description="Whether StartReplay may rebuild projections. Unset: in the development profile only.",
+    )
     max_request_bytes: int = Field(
         default=4 * 1024 * 1024, ge=1024, le=4 * 1024 * 1024, description="Longest request message."
     )
@@ -97,6 +101,11 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
     log_format: Literal["json", "console"] = Field(default="json", description="One JSON object or one line per event.")
+
+    @property
+    def allows_rebuilds(self) -> bool:
+        """Whether projections may be rebuilt: by default not in the production profile."""
+        return self.profile != "production" if self.rebuild_enabled is None else self.rebuild_enabled
 
     @property
     def event_limits(self) -> event_limits.EventLimits:

@@ -22,6 +22,8 @@ _THROTTLE_SECONDS: Final = 0.01
 _MAX_PAYLOAD_BYTES: Final = 7_000
 """Postgres takes 8,000."""
 _RECONNECT_SECONDS: Final = 1.0
+_ELSEWHERE_FIRST_SECONDS: Final = 0.1
+"""The process that committed projects at once; the others look after a while whether it did."""
 
 _log = structlog.get_logger("decisiongraph.commit_signal")
 
@@ -33,6 +35,7 @@ class CommitSignal:
         self._database_url = database_url
         self._listeners: dict[TenantId, set[asyncio.Event]] = {}
         self._everything: set[_Collector] = set()
+        self._collected_later: set[TenantId] = set()
         self._readers: dict[TenantId, int] = {}
         self._paused: dict[TenantId, asyncio.Event] = {}
         self._unsent: set[TenantId] = set()
@@ -117,6 +120,17 @@ class CommitSignal:
     def _deliver(self, tenant_id: TenantId) -> None:
         for event in self._listeners.get(tenant_id, ()):
             event.set()
+        self._collect(tenant_id)
+
+    def _deliver_from_elsewhere(self, tenant_id: TenantId) -> None:
+        for event in self._listeners.get(tenant_id, ()):
+            event.set()
+        if tenant_id not in self._collected_later:
+            self._collected_later.add(tenant_id)
+            asyncio.get_running_loop().call_later(_ELSEWHERE_FIRST_SECONDS, self._collect, tenant_id)
+
+    def _collect(self, tenant_id: TenantId) -> None:
+        self._collected_later.discard(tenant_id)
         for collector in self._everything:
             collector.add(tenant_id)
 
@@ -154,7 +168,7 @@ class CommitSignal:
             return  # delivered already, when it was committed here
         with contextlib.suppress(ValueError, TypeError):
             for tenant_id in json.loads(str(payload)):
-                self._deliver(TenantId(tenant_id))
+                self._deliver_from_elsewhere(TenantId(tenant_id))
 
 
 class _Collector:

@@ -21,6 +21,8 @@ RUNTIME_ROLE: Final = "decisiongraph_runtime"
 _POSTGRES_EPOCH_MICROS: Final = 946_684_800_000_000
 _STATEMENT_TIMEOUT_SECONDS: Final = 10
 _ACQUIRE_TIMEOUT_SECONDS: Final = 5
+_ITERATION_TIMEOUT_SECONDS: Final = 600
+_ROWS_AT_ONCE: Final = 500
 
 _PLANNER: Final = {
     # Every statement of the service is a walk along keys. Plans are cached, and one that was made while a table was
@@ -79,6 +81,14 @@ class TenantTransaction:
     async def fetch_value(self, statement: str, *arguments: object) -> Any:
         """The first column of the first row of `statement`, or None."""
         return await self._connection.fetchval(statement, self.tenant_id, *arguments)
+
+    async def iterate(self, statement: str, *arguments: object) -> AsyncIterator[asyncpg.Record]:
+        """The rows of `statement` a few hundred at a time. Only inside a transaction; sorting may take its time."""
+        prepared = await self._connection.prepare(statement, timeout=_ITERATION_TIMEOUT_SECONDS)
+        async for row in prepared.cursor(
+            self.tenant_id, *arguments, prefetch=_ROWS_AT_ONCE, timeout=_ITERATION_TIMEOUT_SECONDS
+        ):
+            yield row
 
     async def execute(self, statement: str, *arguments: object) -> None:
         """Run `statement` for its effect."""

@@ -35,6 +35,13 @@ _HEAD: Final = """
     WHERE tenant_id = $1
 """
 
+# The primary key.
+_RECORDED_AT: Final = """
+    SELECT recorded_at
+    FROM events
+    WHERE tenant_id = $1 AND log_seq = $2
+"""
+
 # Look-ups by the three unique keys; the statement sees one state of the log, and its one row carries what was found.
 #
 # Each look-up asks for a range of one value and for its order. To the planner every index that begins with the tenant
@@ -193,6 +200,12 @@ async def fetch_head(transaction: TenantTransaction) -> int:
     """The position of the tenant's newest event, 0 if there is none."""
     row = await transaction.fetch_row(_HEAD)
     return 0 if row is None else int(row["log_seq"])
+
+
+async def fetch_recorded_at(transaction: TenantTransaction, log_seq: int) -> int | None:
+    """When the event at a position was stored, in microseconds since 1970-01-01T00:00:00Z; None if there is none."""
+    row = await transaction.fetch_row(_RECORDED_AT, log_seq)
+    return None if row is None else int(row["recorded_at"])
 
 
 async def fetch_log_view(transaction: TenantTransaction, candidates: Sequence[CheckedEvent]) -> LogView | None:

@@ -3,6 +3,7 @@
 from typing import Final
 
 from decisiongraph_service.domain.vocabulary import TenantId
+from decisiongraph_service.storage import projection_state
 from decisiongraph_service.storage.database import Database, TenantTransaction
 
 _CREATE: Final = """
@@ -30,3 +31,4 @@ async def create(transaction: TenantTransaction, *, display_name: str, created_a
     """Make the transaction's tenant with an empty log. One that exists is left as it is."""
     await transaction.execute(_CREATE, display_name, created_at_micros)
     await transaction.execute(_CREATE_HEAD)
+    await projection_state.begin(transaction)

@@ -1,10 +1,12 @@
 """Rows of the trace summary projection (docs/reference/PROJECTION_AND_REPLAY_SEMANTICS.md, trace summary)."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterable
 from typing import Final
 
 from decisiongraph_service.domain.trace_summary import TraceSummaryRow
 from decisiongraph_service.storage.database import TenantTransaction
+
+TABLES: Final = ("trace_summaries",)
 
 _COLUMNS: Final = (
     "trace_id",
@@ -21,46 +23,40 @@ _COLUMNS: Final = (
 )
 _COLUMN_LIST: Final = ", ".join(_COLUMNS)
 
+# The live generation by its unique index, then the primary key.
 _ROW: Final = f"""
     SELECT {_COLUMN_LIST}
     FROM trace_summaries
-    WHERE tenant_id = $1 AND trace_id = $2
+    WHERE tenant_id = $1
+      AND generation = (
+          SELECT generation
+          FROM projection_generations
+          WHERE tenant_id = $1 AND projection = 'trace_summary' AND state = 'live'
+      )
+      AND trace_id = $2
 """
 
+# A range of the primary key, in its order.
 _ROWS: Final = f"""
     SELECT {_COLUMN_LIST}
     FROM trace_summaries
-    WHERE tenant_id = $1 AND trace_id = ANY ($2::text[])
-"""
-
-_WRITE: Final = f"""
-    INSERT INTO trace_summaries (tenant_id, {_COLUMN_LIST})
-    SELECT $1, row.*
-    FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-                $10::text[], $11::integer[], $12::bigint[]) AS row
-    ON CONFLICT (tenant_id, trace_id) DO UPDATE
-    SET outcome = EXCLUDED.outcome,
-        finished_at = EXCLUDED.finished_at,
-        event_count = EXCLUDED.event_count,
-        last_log_seq = EXCLUDED.last_log_seq
+    WHERE tenant_id = $1 AND generation = $2
+    ORDER BY trace_id
 """
 
 
 async def fetch(transaction: TenantTransaction, trace_id: str) -> TraceSummaryRow | None:
-    """The row of one trace."""
+    """The live row of one trace."""
     row = await transaction.fetch_row(_ROW, trace_id)
-    return None if row is None else TraceSummaryRow(**dict(row))
+    return None if row is None else TraceSummaryRow(*row)
 
 
-async def fetch_many(transaction: TenantTransaction, trace_ids: Sequence[str]) -> dict[str, TraceSummaryRow]:
-    """The rows of these traces, as far as there are any."""
-    if not trace_ids:
-        return {}
-    return {row["trace_id"]: TraceSummaryRow(**dict(row)) for row in await transaction.fetch(_ROWS, trace_ids)}
+def columns(tenant_id: str, generation: int, rows: Iterable[TraceSummaryRow]) -> list[tuple[object, ...]]:
+    """Rows of `trace_summaries`, in the order of its columns."""
+    return [(tenant_id, *(getattr(row, column) for column in _COLUMNS), generation) for row in rows]
 
 
-async def write_many(transaction: TenantTransaction, rows: Sequence[TraceSummaryRow]) -> None:
-    """Insert the rows of started traces, and update those of finished ones."""
-    if rows:
-        columns = ([getattr(row, column) for row in rows] for column in _COLUMNS)
-        await transaction.execute(_WRITE, *columns)
+async def iterate(transaction: TenantTransaction, generation: int) -> AsyncIterator[TraceSummaryRow]:
+    """The rows of a generation by `trace_id`."""
+    async for row in transaction.iterate(_ROWS, generation):
+        yield TraceSummaryRow(*row)
