@@ -71,12 +71,13 @@ class Stack:
 
     async def tenants(self, count: int) -> list[dict[str, str]]:
         """Headers for each of so many new tenants."""
-        made = []
-        for _ in range(count):
-            tenant_id = TenantId(f"bench-{uuid.uuid4().hex[:12]}")
-            await tenancy.create_tenant(self.database, tenant_id, clock=server.clock_micros)
-            made.append({"authorization": f"Bearer {self._token(tenant_id)}"})
-        return made
+        return [(await self.tenant())[1] for _ in range(count)]
+
+    async def tenant(self) -> tuple[TenantId, dict[str, str]]:
+        """A new tenant, and headers that may do everything in it."""
+        tenant_id = TenantId(f"bench-{uuid.uuid4().hex[:12]}")
+        await tenancy.create_tenant(self.database, tenant_id, clock=server.clock_micros)
+        return tenant_id, {"authorization": f"Bearer {self._token(tenant_id)}"}
 
     async def total_head(self) -> int:
         """The sum of all tenants' positions."""
@@ -119,8 +120,8 @@ class Stack:
             audience="decisiongraph",
             account_id="bench",
             tenant_ids=[tenant_id],
-            roles=["writer"],
-            permissions=[],
+            roles=tokens.ROLES,
+            permissions=tokens.PERMISSIONS,
             now=int(time.time()),
             lifetime_seconds=24 * 3600,
         )

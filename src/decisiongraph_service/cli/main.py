@@ -2,7 +2,7 @@
 
 import typer
 
-from decisiongraph_service.cli import check, migrate, run, serve, token
+from decisiongraph_service.cli import check, migrate, projections, run, serve, token
 
 app = typer.Typer(
     name="decisiongraph",
@@ -16,6 +16,7 @@ app.command("serve")(serve.serve)
 app.command("migrate")(migrate.migrate)
 app.command("check-log")(check.check_log)
 app.command("token")(token.token)
+app.add_typer(projections.app, name="projections")
 
 
 def main() -> None:
