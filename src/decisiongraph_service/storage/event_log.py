@@ -35,11 +35,13 @@ _HEAD: Final = """
     WHERE tenant_id = $1
 """
 
-# The primary key.
+# A range of one value, in order: see _LOG_VIEW.
 _RECORDED_AT: Final = """
     SELECT recorded_at
     FROM events
-    WHERE tenant_id = $1 AND log_seq = $2
+    WHERE tenant_id = $1 AND log_seq >= $2 AND log_seq <= $2
+    ORDER BY log_seq
+    LIMIT 1
 """
 
 # Look-ups by the three unique keys; the statement sees one state of the log, and its one row carries what was found.

@@ -48,12 +48,18 @@ _LIVE_LOCKED: Final = """
     FOR UPDATE
 """
 
-# A row of the unique index of live generations, and the end of the log by the primary key.
+# A row of the unique index of live generations, and the end of the log in the order of the primary key. The limit is
+# there because only it makes the planner care for the order, and with it for the right index.
 _TRACES: Final = """
     SELECT live.traces + (
-               SELECT count(*)
-               FROM events
-               WHERE tenant_id = $1 AND log_seq > live.log_seq AND event_type = 'TraceStarted'
+               SELECT count(*) FILTER (WHERE later.event_type = 'TraceStarted')
+               FROM (
+                   SELECT event_type
+                   FROM events
+                   WHERE tenant_id = $1 AND log_seq > live.log_seq
+                   ORDER BY events.log_seq
+                   LIMIT 1000000000
+               ) AS later
            )
     FROM projection_generations AS live
     WHERE live.tenant_id = $1 AND live.projection = 'trace_summary' AND live.state = 'live'
