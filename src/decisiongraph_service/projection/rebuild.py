@@ -137,7 +137,7 @@ class ReplayWork:
                 await self._apply(targets, batch)
         finally:
             reading.cancel()
-            await asyncio.wait([reading])
+            await asyncio.gather(reading, return_exceptions=True)
 
     async def _read(self, position: int, until_log_seq: int) -> Batch:
         async with self.database.tenant_statements(self.tenant_id) as statements:

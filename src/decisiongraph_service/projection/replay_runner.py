@@ -100,14 +100,15 @@ class ReplayRunner:
                 if not await self._report(tenant_id, job, progress):
                     break
         except asyncio.CancelledError:
+            await _end(work)
             await self._release(tenant_id, job)
             raise
         except Exception:  # noqa: BLE001 - the outermost edge of this job; silent, it is taken over
             _log.exception("replay_report_failed", tenant=tenant_id, job_id=job.job_id)
         finally:
-            work.cancel()
-            await asyncio.wait([work])
+            await _end(work)
             self._running.pop(job.job_id, None)
+            self._awake.set()
 
     async def _report(self, tenant_id: TenantId, job: ReplayJob, progress: "_Progress") -> bool:
         """Write progress; False if the job is no longer ours. An outage is no reason to give it up."""
@@ -203,6 +204,11 @@ class ReplayRunner:
             await asyncio.sleep(_PAUSE_AFTER_REMOVAL_SECONDS if removed else _LOOK_SECONDS)
 
 
+async def _end(work: "asyncio.Task[None]") -> None:
+    work.cancel()
+    await asyncio.wait([work])
+
+
 class _Progress:
     """How far a job is, and how fast it was in the last seconds."""
 
@@ -210,7 +216,6 @@ class _Progress:
         self.total_events = job.total_events
         self.done_events = job.processed_events
         self.last_log_seq = job.last_log_seq
-        self._resumed = job.processed_events > 0
         self._points: deque[tuple[float, int]] = deque()
 
     def begin(self, total_events: int, done_events: int) -> None:

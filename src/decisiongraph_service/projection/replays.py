@@ -54,6 +54,7 @@ class Replays:
 
         Raises:
             Forbidden: the caller may not, or rebuilds are switched off.
+            NotFound: the tenant does not exist.
             ReplayConflict: another job works on one of the projections.
         """
         target = f"{request.mode} {request.projection}"
@@ -132,7 +133,8 @@ class Replays:
 
     async def _admit(self, transaction: TenantTransaction, request: ReplayRequest) -> None:
         """Refuse a job beside another one. The lock is held to the commit: of two at once one sees the other."""
-        await projection_state.lock_live(transaction, vocabulary.PROJECTIONS)
+        if not await projection_state.lock_live(transaction, vocabulary.PROJECTIONS):
+            raise errors.NotFound("tenant", transaction.tenant_id)
         for other in await replay_jobs.fetch_active(transaction):
             common = set(request.projections).intersection(other.request.projections)
             if common:

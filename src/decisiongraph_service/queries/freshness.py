@@ -14,6 +14,9 @@ from decisiongraph_service.storage import event_log, projection_state
 from decisiongraph_service.storage.commit_signal import CommitSignal
 from decisiongraph_service.storage.database import Database, TenantTransaction
 
+WHOLE_LOG: Final = 2**63 - 1
+"""A position beyond every log."""
+
 _LOOK_AGAIN_SECONDS: Final = 0.02
 """The projector of another process does not wake this one."""
 
@@ -40,6 +43,27 @@ async def fetch_position(transaction: TenantTransaction, projection: str) -> Rea
     """Where a projection and its log stand in a snapshot."""
     position = await projection_state.fetch_position(transaction, projection)
     return ReadPosition(position, await event_log.fetch_head(transaction))
+
+
+def checked_as_of(as_of_log_seq: int | None, head: int) -> int:
+    """The last position that a question about the past may see; without one the end of every log.
+
+    Raises:
+        InvalidArgument: it lies beyond the log.
+    """
+    if as_of_log_seq is None:
+        return WHOLE_LOG
+    if as_of_log_seq > head:
+        raise errors.InvalidArgument(
+            [
+                errors.Violation(
+                    "as_of_log_seq",
+                    "OUT_OF_RANGE",
+                    f"{as_of_log_seq} was asked for, the log ends at {head}; ask for a position up to there",
+                )
+            ]
+        )
+    return as_of_log_seq
 
 
 class FreshnessWait:

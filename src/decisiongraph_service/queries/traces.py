@@ -21,7 +21,6 @@ MAX_TIMELINE_EVENTS: Final = 1_000
 
 _EVENTS_LIST: Final = "ListTraceEvents"
 _CHUNK: Final = 64
-_WHOLE_LOG: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,7 @@ class TraceQueries:
         await self._freshness_wait.until_fresh(tenant_id, vocabulary.TRACE_SUMMARY, freshness_wanted)
         async with self._database.tenant_snapshot(tenant_id) as snapshot:
             position = await freshness.fetch_position(snapshot, vocabulary.TRACE_SUMMARY)
-            until = _checked_as_of(as_of_log_seq, position.head_log_seq)
+            until = freshness.checked_as_of(as_of_log_seq, position.head_log_seq)
             newest = await event_log.fetch_newest_of_trace(snapshot, trace_id, until_log_seq=until)
             if newest is None:
                 raise errors.NotFound("trace", trace_id)
@@ -88,7 +87,7 @@ class TraceQueries:
             InvalidArgument: `page_token` belongs to another request.
         """
         after = -1 if since_trace_seq is None else since_trace_seq
-        until = _WHOLE_LOG
+        until = freshness.WHOLE_LOG
         if page_token:
             place = self._page_tokens.decode(_EVENTS_LIST, tenant_id, (trace_id, since_trace_seq), page_token)
             after, until = int(place[0] or 0), int(place[1] or 0)
@@ -103,7 +102,7 @@ class TraceQueries:
             )
             if (
                 not page.events
-                and await event_log.fetch_newest_of_trace(snapshot, trace_id, until_log_seq=_WHOLE_LOG) is None
+                and await event_log.fetch_newest_of_trace(snapshot, trace_id, until_log_seq=freshness.WHOLE_LOG) is None
             ):
                 raise errors.NotFound("trace", trace_id)
         return page
@@ -138,22 +137,6 @@ class TraceQueries:
             place = (events[fitting - 1].trace_seq, until_log_seq)
             token = self._page_tokens.encode(_EVENTS_LIST, snapshot.tenant_id, (trace_id, since_trace_seq), place)
         return TraceEventsPage(events[:fitting], token)
-
-
-def _checked_as_of(as_of_log_seq: int | None, head: int) -> int:
-    if as_of_log_seq is None:
-        return _WHOLE_LOG
-    if as_of_log_seq > head:
-        raise errors.InvalidArgument(
-            [
-                errors.Violation(
-                    "as_of_log_seq",
-                    "OUT_OF_RANGE",
-                    f"{as_of_log_seq} was asked for, the log ends at {head}; ask for a position up to there",
-                )
-            ]
-        )
-    return as_of_log_seq
 
 
 async def _summary(snapshot: TenantTransaction, trace_id: str, newest: StoredEvent, *, as_of: bool) -> TraceSummaryRow:

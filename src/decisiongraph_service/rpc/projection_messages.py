@@ -1,9 +1,10 @@
-"""Projections, their failures and replay jobs as messages of the contract."""
+"""Projections, rows of the graph, failures and replay jobs as messages of the contract."""
 
 import orjson
 
-from decisiongraph.v1 import projection_pb2, query_service_pb2, replay_pb2
+from decisiongraph.v1 import graph_pb2, projection_pb2, query_service_pb2, replay_pb2
 from decisiongraph_service.domain import timestamps
+from decisiongraph_service.domain.context_graph import EdgeRow, NodeRow
 from decisiongraph_service.domain.replay import ReplayJob
 from decisiongraph_service.queries.health import Health, ProjectionHealth
 from decisiongraph_service.rpc import struct_json
@@ -85,6 +86,34 @@ def health_to_response(health: Health) -> query_service_pb2.GetProjectionHealthR
         event_count=health.head_log_seq,
         trace_count=health.trace_count,
     )
+
+
+def node_to_message(row: NodeRow) -> graph_pb2.ContextNode:
+    """A node of the context graph."""
+    message = graph_pb2.ContextNode(
+        node_id=row.node_id,
+        node_type=row.node_type,
+        trace_id=row.trace_id,
+        log_seq=row.log_seq,
+        created_at=row.created_at,
+    )
+    message.attrs.SetInParent()
+    return message
+
+
+def edge_to_message(row: EdgeRow) -> graph_pb2.ContextEdge:
+    """An edge of the context graph."""
+    message = graph_pb2.ContextEdge(
+        edge_id=row.edge_id,
+        edge_type=row.edge_type,
+        from_node_id=row.from_node_id,
+        to_node_id=row.to_node_id,
+        trace_id=row.trace_id,
+        log_seq=row.log_seq,
+        created_at=row.created_at,
+    )
+    message.attrs.SetInParent()
+    return message
 
 
 def failure_to_message(failure: ProjectionFailure) -> projection_pb2.ProjectionFailure:

@@ -2,13 +2,15 @@
 
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 
 from decisiongraph.v1 import query_service_pb2, query_service_pb2_grpc
+from decisiongraph_service.queries import graph
 from decisiongraph_service.queries.events import EventQueries, EventsWanted
 from decisiongraph_service.queries.freshness import Freshness
+from decisiongraph_service.queries.graph import GraphQueries, GraphWanted
 from decisiongraph_service.queries.health import HealthQueries
 from decisiongraph_service.queries.traces import TraceQueries
 from decisiongraph_service.queries.watch import EventWatches, Heartbeat
@@ -23,11 +25,17 @@ class QueryServicer(query_service_pb2_grpc.QueryServiceServicer):
     """Answers QueryService. Rpcs that are not here are not implemented yet."""
 
     def __init__(
-        self, traces: TraceQueries, events: EventQueries, watches: EventWatches, health: HealthQueries
+        self,
+        traces: TraceQueries,
+        events: EventQueries,
+        watches: EventWatches,
+        graph_queries: GraphQueries,
+        health: HealthQueries,
     ) -> None:
         self._traces = traces
         self._events = events
         self._watches = watches
+        self._graph = graph_queries
         self._health = health
 
     async def GetTrace(  # noqa: N802 - named by the contract
@@ -38,10 +46,7 @@ class QueryServicer(query_service_pb2_grpc.QueryServiceServicer):
             call.tenant(),
             request.trace_id,
             as_of_log_seq=request.as_of_log_seq if request.HasField("as_of_log_seq") else None,
-            freshness_wanted=Freshness(
-                min_log_seq=request.min_log_seq if request.HasField("min_log_seq") else None,
-                allow_stale=request.allow_stale,
-            ),
+            freshness_wanted=_freshness(request),
         )
         with_payload = request.view != "SUMMARY"
         return query_service_pb2.GetTraceResponse(
@@ -121,8 +126,63 @@ class QueryServicer(query_service_pb2_grpc.QueryServiceServicer):
                 else:
                     yield query_service_pb2.WatchEventsResponse(event=messages.stored_event_to_message(message))
 
+    async def GetContextGraph(  # noqa: N802 - named by the contract
+        self, request: query_service_pb2.GetContextGraphRequest, context: _Context
+    ) -> query_service_pb2.GetContextGraphResponse:
+        """What is around a node."""
+        wanted = GraphWanted(
+            center=f"{request.node_type}:{request.node_id}",
+            max_depth=request.max_depth if request.HasField("max_depth") else graph.DEFAULT_DEPTH,
+            max_nodes=request.max_nodes if request.HasField("max_nodes") else graph.DEFAULT_NODES,
+            max_edges=request.max_edges if request.HasField("max_edges") else graph.DEFAULT_EDGES,
+            node_types=request.node_types,
+            edge_types=request.edge_types,
+            as_of_log_seq=request.as_of_log_seq if request.HasField("as_of_log_seq") else None,
+        )
+        found = await self._graph.get_context_graph(call.tenant(), wanted, _freshness(request))
+        return query_service_pb2.GetContextGraphResponse(
+            center=found.center,
+            nodes=map(projection_messages.node_to_message, found.nodes),
+            edges=map(projection_messages.edge_to_message, found.edges),
+            truncated=found.truncated,
+            position=messages.position_to_message(found.position),
+        )
+
+    async def ListNodeEdges(  # noqa: N802 - named by the contract
+        self, request: query_service_pb2.ListNodeEdgesRequest, context: _Context
+    ) -> query_service_pb2.ListNodeEdgesResponse:
+        """A page of the edges of a node."""
+        page = await self._graph.list_node_edges(
+            call.tenant(),
+            f"{request.node_type}:{request.node_id}",
+            direction=request.direction,
+            page_size=request.page_size if request.HasField("page_size") else None,
+            page_token=request.page_token,
+            freshness_wanted=_freshness(request),
+        )
+        return query_service_pb2.ListNodeEdgesResponse(
+            edges=map(projection_messages.edge_to_message, page.edges),
+            next_page_token=page.next_page_token,
+            position=messages.position_to_message(page.position),
+        )
+
     async def GetProjectionHealth(  # noqa: N802 - named by the contract
         self, request: query_service_pb2.GetProjectionHealthRequest, context: _Context
     ) -> query_service_pb2.GetProjectionHealthResponse:
         """How the projections stand."""
         return projection_messages.health_to_response(await self._health.get_health(call.tenant()))
+
+
+class _WithFreshness(Protocol):
+    """A request that says how fresh its answer must be."""
+
+    min_log_seq: int
+    allow_stale: bool
+
+    def HasField(self, field_name: Any) -> bool: ...  # noqa: N802 - named by protobuf
+
+
+def _freshness(request: _WithFreshness) -> Freshness:
+    return Freshness(
+        min_log_seq=request.min_log_seq if request.HasField("min_log_seq") else None, allow_stale=request.allow_stale
+    )

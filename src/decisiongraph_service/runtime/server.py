@@ -36,6 +36,7 @@ from decisiongraph_service.projection.replay_runner import ReplayRunner
 from decisiongraph_service.projection.replays import Replays
 from decisiongraph_service.queries.events import EventQueries
 from decisiongraph_service.queries.freshness import FreshnessWait
+from decisiongraph_service.queries.graph import GraphQueries
 from decisiongraph_service.queries.health import HealthQueries
 from decisiongraph_service.queries.jobs import JobQueries
 from decisiongraph_service.queries.paging import PageTokens
@@ -243,6 +244,7 @@ class Server:
                 heartbeat_seconds=settings.heartbeat_seconds,
                 max_per_tenant=settings.max_watchers_per_tenant,
             ),
+            GraphQueries(database, page_tokens, freshness_wait),
             projection_health,
         )
         admin = AdminServicer(

@@ -1,7 +1,7 @@
 """Rows of the context graph: their columns, reading a generation in its order, removing one in steps."""
 
 import hashlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from typing import Final
 
 from decisiongraph_service.domain.context_graph import EdgeRow, NodeRow
@@ -23,6 +23,64 @@ _EDGES: Final = """
     FROM graph_edges
     WHERE tenant_id = $1 AND generation = $2
     ORDER BY edge_type || ':' || from_node_id || ':' || to_node_id || ':' || event_id
+"""
+
+
+_EDGE_COLUMNS: Final = "log_seq, edge_type, from_node_id, to_node_id, event_id, trace_id, created_at"
+
+# Ranges of graph_edges_from and graph_edges_to for each node. A self-loop is found once.
+_EDGES_TOUCHING: Final = f"""
+    SELECT {_EDGE_COLUMNS}
+    FROM (
+        SELECT edge.*
+        FROM unnest($3::bytea[]) AS node (node_key)
+        CROSS JOIN LATERAL (
+            SELECT {_EDGE_COLUMNS}
+            FROM graph_edges
+            WHERE tenant_id = $1 AND generation = $2 AND from_node_key = node.node_key AND log_seq <= $4
+            ORDER BY graph_edges.log_seq
+            LIMIT 1000000000
+        ) AS edge
+        UNION
+        SELECT edge.*
+        FROM unnest($3::bytea[]) AS node (node_key)
+        CROSS JOIN LATERAL (
+            SELECT {_EDGE_COLUMNS}
+            FROM graph_edges
+            WHERE tenant_id = $1 AND generation = $2 AND to_node_key = node.node_key AND log_seq <= $4
+            ORDER BY graph_edges.log_seq
+            LIMIT 1000000000
+        ) AS edge
+    ) AS touching
+    WHERE cardinality($5::text[]) = 0 OR edge_type = ANY ($5)
+    ORDER BY edge_type || ':' || from_node_id || ':' || to_node_id || ':' || event_id
+    LIMIT $6
+"""
+
+# The primary key.
+_NODES_BY_KEY: Final = """
+    SELECT node_id, trace_id, log_seq, created_at
+    FROM graph_nodes
+    WHERE tenant_id = $1 AND generation = $2 AND node_key = ANY ($3::bytea[]) AND log_seq <= $4
+    ORDER BY node_id
+"""
+
+# A range of graph_edges_from.
+_OUTGOING: Final = f"""
+    SELECT {_EDGE_COLUMNS}
+    FROM graph_edges
+    WHERE tenant_id = $1 AND generation = $2 AND from_node_key = $3 AND log_seq >= $4
+    ORDER BY graph_edges.log_seq
+    LIMIT $5
+"""
+
+# A range of graph_edges_to.
+_INCOMING: Final = f"""
+    SELECT {_EDGE_COLUMNS}
+    FROM graph_edges
+    WHERE tenant_id = $1 AND generation = $2 AND to_node_key = $3 AND log_seq >= $4
+    ORDER BY graph_edges.log_seq
+    LIMIT $5
 """
 
 
@@ -57,6 +115,38 @@ def edge_columns(tenant_id: str, generation: int, rows: Iterable[EdgeRow]) -> li
         )
         for row in rows
     ]
+
+
+async def fetch_edges_touching(
+    transaction: TenantTransaction,
+    generation: int,
+    node_ids: Sequence[str],
+    *,
+    edge_types: Sequence[str],
+    until_log_seq: int,
+    limit: int,
+) -> list[EdgeRow]:
+    """The first edges by `edge_id` of those at either end of any of these nodes; no `edge_types`: of all types."""
+    keys = [node_key(node_id) for node_id in node_ids]
+    rows = await transaction.fetch(_EDGES_TOUCHING, generation, keys, until_log_seq, list(edge_types), limit)
+    return [EdgeRow(*row) for row in rows]
+
+
+async def fetch_nodes(
+    transaction: TenantTransaction, generation: int, node_ids: Collection[str], *, until_log_seq: int
+) -> list[NodeRow]:
+    """Those of these nodes that exist, by `node_id`."""
+    keys = [node_key(node_id) for node_id in node_ids]
+    return [NodeRow(*row) for row in await transaction.fetch(_NODES_BY_KEY, generation, keys, until_log_seq)]
+
+
+async def fetch_node_edges(
+    transaction: TenantTransaction, generation: int, node_id: str, *, outgoing: bool, from_log_seq: int, limit: int
+) -> list[EdgeRow]:
+    """Edges that go out from the node, or come into it, by `log_seq`, from a position on, at most `limit`."""
+    statement = _OUTGOING if outgoing else _INCOMING
+    rows = await transaction.fetch(statement, generation, node_key(node_id), from_log_seq, limit)
+    return [EdgeRow(*row) for row in rows]
 
 
 async def iterate_edges(transaction: TenantTransaction, generation: int) -> AsyncIterator[EdgeRow]:

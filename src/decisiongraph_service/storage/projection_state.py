@@ -152,6 +152,12 @@ async def fetch_position(transaction: TenantTransaction, projection: str) -> int
     return int(await transaction.fetch_value(_POSITION, projection) or 0)
 
 
+async def fetch_live_one(transaction: TenantTransaction, projection: str) -> Generation:
+    """The generation of one projection that readers see; an empty one if the tenant has none."""
+    found = await fetch_live(transaction)
+    return next((live for live in found if live.projection == projection), Generation(projection, 0, 0))
+
+
 async def fetch_live(transaction: TenantTransaction) -> list[Generation]:
     """The generations that readers see, by name of the projection."""
     return [Generation(*row) for row in await transaction.fetch(_LIVE)]
