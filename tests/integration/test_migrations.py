@@ -9,10 +9,13 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from tests import samples
+from tests.replaying import Projections
 
 from decisiongraph_service.domain import errors
 from decisiongraph_service.runtime import ports, server
-from decisiongraph_service.storage import installation, migrations
+from decisiongraph_service.storage import installation, migrations, projection_state
+from decisiongraph_service.storage.commit_signal import CommitSignal
 from decisiongraph_service.storage.database import Database
 
 _NUMBERS = itertools.count()
@@ -160,3 +163,32 @@ async def test_synchronous_commit_is_safe_from_on_upwards(empty_url: str, settin
     unsafe = await installation.fetch_unsafe_settings(database)
     await database.close()
     assert (f"synchronous_commit = {setting}" in unsafe) is not safe
+
+
+async def test_projections_go_on_after_a_way_back_to_the_first_revision(empty_url: str) -> None:
+    await upgrade(empty_url)
+    database = await Database.open(empty_url, pool_size=4)
+    projections = Projections(database, CommitSignal(empty_url))
+    tenant_id = await projections.make_tenant("kept")
+    events = [
+        samples.start("t"),
+        samples.checked(key="t/1", trace_id="t"),
+        samples.checked("TraceFinished", key="t/2", trace_id="t"),
+    ]
+    await projections.append(tenant_id, events)
+    await projections.projector().catch_up(tenant_id)
+    before = await projections.digests(tenant_id)
+    await database.close()
+
+    await migrations.downgrade(empty_url, server.migrations_folder(), "0001")
+    await upgrade(empty_url)
+
+    database = await Database.open(empty_url, pool_size=4)
+    projections = Projections(database, CommitSignal(empty_url))
+    async with database.tenant_statements(tenant_id) as statements:
+        positions = {one.projection: one.log_seq for one in await projection_state.fetch_live(statements)}
+        assert positions == {"trace_summary": 3, "context_graph": 0, "precedent_index": 0}
+        assert await projection_state.count_traces(statements) == 1
+    await projections.projector().catch_up(tenant_id)
+    assert await projections.digests(tenant_id) == before
+    await database.close()
