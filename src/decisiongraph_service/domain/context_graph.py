@@ -6,7 +6,7 @@ Source: docs/reference/PROJECTION_AND_REPLAY_SEMANTICS.md, context graph. Pure; 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from decisiongraph_service.domain import vocabulary
+from decisiongraph_service.domain import text, vocabulary
 from decisiongraph_service.domain.events import ProjectedEvent
 
 
@@ -54,7 +54,7 @@ def trace_node(trace_id: str) -> str:
 
 
 def _entity(entity: Mapping[str, Any]) -> str:
-    return f"entity:{entity['entity_type']}:{entity['entity_id']}"
+    return f"entity:{text.member(entity, 'entity_type')}:{text.member(entity, 'entity_id')}"
 
 
 def _actor(actor_type: str, actor_id: str) -> str:
@@ -74,35 +74,35 @@ def _entity_observed(event: ProjectedEvent, payload: _Payload, trace: str) -> _E
 
 
 def _input_observed(event: ProjectedEvent, payload: _Payload, trace: str) -> _Emitted:
-    node = f"input:{payload['input_id']}"
+    node = f"input:{text.member(payload, 'input_id')}"
     return (node,), ((vocabulary.TRACE_OBSERVED_INPUT, trace, node),)
 
 
 def _policy_evaluated(event: ProjectedEvent, payload: _Payload, trace: str) -> _Emitted:
     policy = payload["policy"]
-    node = f"policy:{policy['policy_id']}:{policy['policy_version']}"
+    node = f"policy:{text.member(policy, 'policy_id')}:{text.member(policy, 'policy_version')}"
     return (node,), ((vocabulary.TRACE_EVALUATED_POLICY, trace, node),)
 
 
 def _exception_requested(event: ProjectedEvent, payload: _Payload, trace: str) -> _Emitted:
-    node = f"exception:{payload['exception_id']}"
+    node = f"exception:{text.member(payload, 'exception_id')}"
     return (node,), ((vocabulary.TRACE_REQUESTED_EXCEPTION, trace, node),)
 
 
 def _approval_recorded(event: ProjectedEvent, payload: _Payload, trace: str) -> _Emitted:
     approver, subject = payload["approver"], payload["subject"]
-    node = _actor(approver["actor_type"], approver["actor_id"])
-    if subject["subject_type"] != "exception":
+    node = _actor(text.member(approver, "actor_type"), text.member(approver, "actor_id"))
+    if text.member(subject, "subject_type") != "exception":
         return (node,), ()
-    return (node,), ((vocabulary.EXCEPTION_APPROVED_BY, f"exception:{subject['subject_id']}", node),)
+    return (node,), ((vocabulary.EXCEPTION_APPROVED_BY, f"exception:{text.member(subject, 'subject_id')}", node),)
 
 
 def _precedent_cited(event: ProjectedEvent, payload: _Payload, trace: str) -> _Emitted:
-    return (), ((vocabulary.TRACE_CITED_PRECEDENT, trace, trace_node(payload["cited_trace_id"])),)
+    return (), ((vocabulary.TRACE_CITED_PRECEDENT, trace, trace_node(text.member(payload, "cited_trace_id"))),)
 
 
 def _action_proposed(event: ProjectedEvent, payload: _Payload, trace: str) -> _Emitted:
-    node = f"action:{payload['action_id']}"
+    node = f"action:{text.member(payload, 'action_id')}"
     return (node,), (
         (vocabulary.TRACE_PROPOSED_ACTION, trace, node),
         (vocabulary.ACTION_TARGETS_ENTITY, node, _entity(payload["target_entity"])),
@@ -110,7 +110,7 @@ def _action_proposed(event: ProjectedEvent, payload: _Payload, trace: str) -> _E
 
 
 def _action_committed(event: ProjectedEvent, payload: _Payload, trace: str) -> _Emitted:
-    return (), ((vocabulary.TRACE_COMMITTED_ACTION, trace, f"action:{payload['action_id']}"),)
+    return (), ((vocabulary.TRACE_COMMITTED_ACTION, trace, f"action:{text.member(payload, 'action_id')}"),)
 
 
 _EMITTED_BY: Final[Mapping[str, Callable[[ProjectedEvent, _Payload, str], _Emitted]]] = {

@@ -91,7 +91,8 @@ class NotFound(DecisionGraphError):
     category = "not_found"
 
     def __init__(self, resource_type: str, resource_name: str) -> None:
-        super().__init__(f"{resource_type} {resource_name!r} does not exist in this tenant")
+        where = "" if resource_type == "tenant" else " in this tenant"
+        super().__init__(f"{resource_type} {resource_name!r} does not exist{where}")
         self.resource_type = resource_type
         self.resource_name = resource_name
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from decisiongraph_service.domain import vocabulary
+from decisiongraph_service.domain import text, vocabulary
 from decisiongraph_service.domain.events import ProjectedEvent
 
 READ_BACK_TYPES = (vocabulary.TRACE_STARTED, vocabulary.POLICY_EVALUATED, vocabulary.EXCEPTION_REQUESTED)
@@ -49,36 +49,78 @@ def policy_evaluation(event: ProjectedEvent, payload: Mapping[str, Any]) -> Poli
     """The row of a PolicyEvaluated event."""
     policy = payload["policy"]
     return PolicyEvaluationRow(
-        event.event_id, event.trace_id, policy["policy_id"], policy["policy_version"], event.log_seq, event.occurred_at
+        event.event_id,
+        event.trace_id,
+        text.member(policy, "policy_id"),
+        text.member(policy, "policy_version"),
+        event.log_seq,
+        event.occurred_at,
     )
 
 
-def precedents(events: Iterable[ProjectedEvent]) -> list[PrecedentRow]:
-    """The rows of a finished trace.
+class Source(NamedTuple):
+    """What a precedent row takes from its event alone; for TraceStarted the entity that all rows of the trace name."""
 
-    Args:
-        events: The events of the trace in their order, at least those of READ_BACK_TYPES; TraceStarted is the first.
+    event_type: str
+    event_id: str
+    log_seq: int
+    first: str
+    """The policy's id, or the entity's type."""
+    second: str
+    """The policy's version, or the entity's id."""
+    third: str | None
+    """The exception's id, or the entity's system."""
+
+
+def source(event: ProjectedEvent, payload: Mapping[str, Any]) -> Source | None:
+    """What the event gives to the rows of its trace; None if nothing.
+
+    Raises:
+        KeyError, TypeError: the payload does not have the shape of its type.
+    """
+    if event.event_type == vocabulary.TRACE_STARTED:
+        entity = payload["primary_entity"]
+        parts = text.member(entity, "entity_type"), text.member(entity, "entity_id")
+        third = text.optional_member(entity, "system")
+    elif event.event_type in READ_BACK_TYPES:
+        policy = payload["policy"]
+        parts = text.member(policy, "policy_id"), text.member(policy, "policy_version")
+        third = text.member(payload, "exception_id") if event.event_type == vocabulary.EXCEPTION_REQUESTED else None
+    else:
+        return None
+    return Source(event.event_type, event.event_id, event.log_seq, *parts, third)
+
+
+def source_of(event: ProjectedEvent) -> Source | None:
+    """The same of an event whose payload was not parsed yet."""
+    return source(event, orjson.loads(event.canonical_payload)) if event.event_type in READ_BACK_TYPES else None
+
+
+def precedents(trace_id: str, sources: Iterable[Source]) -> list[PrecedentRow]:
+    """The rows of a finished trace. `sources`: those of its events in their order, TraceStarted first.
+
+    Raises:
+        ValueError: there is no TraceStarted.
     """
     rows: list[PrecedentRow] = []
-    entity: Mapping[str, Any] = {}
-    for event in events:
-        if event.event_type not in READ_BACK_TYPES:
+    entity: Source | None = None
+    for one in sources:
+        if one.event_type == vocabulary.TRACE_STARTED:
+            entity = one
             continue
-        payload = orjson.loads(event.canonical_payload)
-        if event.event_type == vocabulary.TRACE_STARTED:
-            entity = payload["primary_entity"]
-            continue
+        if entity is None:
+            raise ValueError("the trace has no TraceStarted")
         rows.append(
             PrecedentRow(
-                event.event_id,
-                event.log_seq,
-                event.trace_id,
-                payload["policy"]["policy_id"],
-                payload["policy"]["policy_version"],
-                payload["exception_id"] if event.event_type == vocabulary.EXCEPTION_REQUESTED else None,
-                entity["entity_type"],
-                entity.get("system"),
-                entity["entity_id"],
+                one.event_id,
+                one.log_seq,
+                trace_id,
+                one.first,
+                one.second,
+                one.third,
+                entity.first,
+                entity.third,
+                entity.second,
             )
         )
     return rows

@@ -12,7 +12,7 @@ import orjson
 from decisiongraph_service.domain import canonical, errors, precedent_index, vocabulary
 from decisiongraph_service.domain.context_graph import GraphChanges
 from decisiongraph_service.domain.events import ProjectedEvent
-from decisiongraph_service.domain.precedent_index import PolicyEvaluationRow, PrecedentRow
+from decisiongraph_service.domain.precedent_index import PolicyEvaluationRow, PrecedentRow, Source
 from decisiongraph_service.domain.trace_summary import SummaryChanges
 
 
@@ -75,7 +75,10 @@ class Pass:
         """
         self.changes = Changes(position)
         self._counts = dict(before.event_counts)
-        self._history: dict[str, list[ProjectedEvent]] = {t: list(events) for t, events in before.read_back.items()}
+        self._sources: dict[str, list[Source]] = {
+            trace_id: [source for event in events if (source := precedent_index.source_of(event)) is not None]
+            for trace_id, events in before.read_back.items()
+        }
         self._graph = vocabulary.CONTEXT_GRAPH in projections
         self._summaries = vocabulary.TRACE_SUMMARY in projections
         self._precedents = vocabulary.PRECEDENT_INDEX in projections
@@ -116,14 +119,13 @@ class Pass:
         try:
             # Rows first, then what is kept of them: an event that cannot be applied leaves nothing behind.
             payload = orjson.loads(event.canonical_payload)
-            evaluation = finished = None
+            source = evaluation = finished = None
             if self._precedents:
-                if event.event_type in precedent_index.READ_BACK_TYPES:
-                    self._history.setdefault(event.trace_id, []).append(event)
+                source = precedent_index.source(event, payload)
                 if event.event_type == vocabulary.POLICY_EVALUATED:
                     evaluation = precedent_index.policy_evaluation(event, payload)
                 elif event.event_type == vocabulary.TRACE_FINISHED:
-                    finished = precedent_index.precedents(self._history.pop(event.trace_id, ()))
+                    finished = precedent_index.precedents(event.trace_id, self._sources.get(event.trace_id, ()))
             if self._summaries:
                 changes.summaries.apply(event)
             if self._graph:
@@ -132,7 +134,10 @@ class Pass:
             raise errors.EventDamaged(
                 event.event_id, event.log_seq, f"its payload does not have the shape of {event.event_type}"
             ) from error
+        if source is not None:
+            self._sources.setdefault(event.trace_id, []).append(source)
         if evaluation is not None:
             changes.evaluations.append(evaluation)
         if finished is not None:
+            self._sources.pop(event.trace_id, None)
             changes.precedents.extend(finished)

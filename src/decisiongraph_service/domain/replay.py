@@ -33,7 +33,7 @@ class ReplayRequest:
     """Only recorded."""
     until_log_seq: int | None
     metadata: str
-    """Canonical JSON of an object."""
+    """JSON of an object."""
 
     @property
     def projections(self) -> tuple[str, ...]:

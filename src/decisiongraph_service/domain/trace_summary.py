@@ -5,11 +5,11 @@ row.
 """
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple, NotRequired, TypedDict
+from typing import NamedTuple
 
 import orjson
 
-from decisiongraph_service.domain import vocabulary
+from decisiongraph_service.domain import text, vocabulary
 from decisiongraph_service.domain.events import ProjectedEvent, StoredEvent
 
 
@@ -41,22 +41,6 @@ class TraceFinish(NamedTuple):
     outcome: str
     finished_at: str
     last_log_seq: int
-
-
-class _Entity(TypedDict):
-    entity_type: str
-    entity_id: str
-    system: NotRequired[str | None]
-
-
-class _Started(TypedDict):
-    workflow: str
-    title: str
-    primary_entity: _Entity
-
-
-class _Finished(TypedDict):
-    outcome: str
 
 
 def apply(row: TraceSummaryRow | None, event: ProjectedEvent | StoredEvent) -> TraceSummaryRow | None:
@@ -99,20 +83,20 @@ class SummaryChanges:
             if row is not None:
                 self._started[event.trace_id] = _finished(row, event)
             else:
-                payload: _Finished = orjson.loads(event.canonical_payload)
-                self.finishes.append(TraceFinish(event.trace_id, payload["outcome"], event.occurred_at, event.log_seq))
+                outcome = text.member(orjson.loads(event.canonical_payload), "outcome")
+                self.finishes.append(TraceFinish(event.trace_id, outcome, event.occurred_at, event.log_seq))
 
 
 def _started(event: ProjectedEvent | StoredEvent) -> TraceSummaryRow:
-    payload: _Started = orjson.loads(event.canonical_payload)
+    payload = orjson.loads(event.canonical_payload)
     entity = payload["primary_entity"]
     return TraceSummaryRow(
         trace_id=event.trace_id,
-        workflow=payload["workflow"],
-        title=payload["title"],
-        primary_entity_type=entity["entity_type"],
-        primary_entity_id=entity["entity_id"],
-        primary_entity_system=entity.get("system"),
+        workflow=text.member(payload, "workflow"),
+        title=text.member(payload, "title"),
+        primary_entity_type=text.member(entity, "entity_type"),
+        primary_entity_id=text.member(entity, "entity_id"),
+        primary_entity_system=text.optional_member(entity, "system"),
         outcome=None,
         started_at=event.occurred_at,
         finished_at=None,
@@ -122,10 +106,9 @@ def _started(event: ProjectedEvent | StoredEvent) -> TraceSummaryRow:
 
 
 def _finished(row: TraceSummaryRow, event: ProjectedEvent | StoredEvent) -> TraceSummaryRow:
-    payload: _Finished = orjson.loads(event.canonical_payload)
     return replace(
         row,
-        outcome=payload["outcome"],
+        outcome=text.member(orjson.loads(event.canonical_payload), "outcome"),
         finished_at=event.occurred_at,
         event_count=row.event_count + 1,
         last_log_seq=event.log_seq,

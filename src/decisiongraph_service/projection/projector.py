@@ -153,7 +153,10 @@ class Projector:
             changes = await passes.make(batch, [target.projection for target in targets])
             if changes.applied:
                 if not await passes.write(statements, targets, batch, changes, now_micros=self._clock()):
-                    return 0  # another process is at work on this tenant
+                    # Another writer is at work on one of them; the others may be left to us.
+                    if tenant_id in self._asked_again:
+                        self._asked_again[tenant_id] = True
+                    return 0
                 self._signal.projected(tenant_id)
         if changes.damage is not None:
             await self._stop_before(tenant_id, targets, batch, changes.position, changes.damage)

@@ -98,7 +98,9 @@ class ReplayWork:
         await digests.compute_live(self.database, self.tenant_id, self.job.request.projections, clock=self.clock)
 
     def _own(self, generations: Sequence[Generation]) -> list[Generation]:
-        return [one for one in generations if one.projection in self.job.request.projections]
+        """Those that the job is about, in the order of its projections."""
+        by_name = {one.projection: one for one in generations}
+        return [by_name[projection] for projection in self.job.request.projections]
 
     async def _until(self) -> int:
         """The position to stop after, as requested or the end of the log."""

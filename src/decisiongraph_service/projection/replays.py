@@ -125,8 +125,17 @@ class Replays:
         return job
 
     async def retry(self, tenant_id: TenantId, projection: str, act: Act) -> None:
-        """Let a projection that a failure stopped try again. One that goes on is left as it is."""
-        async with self._database.tenant_transaction(tenant_id) as transaction:
+        """Let a projection that a failure stopped try again. One that goes on is left as it is.
+
+        Raises:
+            NotFound: the tenant does not exist.
+        """
+        async with (
+            self._audited(tenant_id, act, projection),
+            self._database.tenant_transaction(tenant_id) as transaction,
+        ):
+            if not await projection_state.lock_live(transaction, [projection]):
+                raise errors.NotFound("tenant", tenant_id)
             await projection_failures.unblock(transaction, projection)
             await audit.append(transaction, act, target=projection, now_micros=self._clock())
         self._signal.committed(tenant_id)

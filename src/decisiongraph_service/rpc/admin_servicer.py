@@ -1,6 +1,7 @@
 """AdminService: acts of operators in, jobs and failures out. Rpcs that are not here are not implemented yet."""
 
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -9,7 +10,7 @@ from google.protobuf import struct_pb2
 
 from decisiongraph.v1 import admin_service_pb2, admin_service_pb2_grpc
 from decisiongraph_service.access import authorization
-from decisiongraph_service.domain import canonical, errors
+from decisiongraph_service.domain import errors
 from decisiongraph_service.domain.replay import ReplayRequest
 from decisiongraph_service.projection.replays import ReplayPowers, Replays
 from decisiongraph_service.queries.health import HealthQueries
@@ -131,17 +132,17 @@ def _act(rpc: str, reason: str) -> Act:
 
 
 def _metadata(struct: struct_pb2.Struct) -> str:
-    """The metadata as canonical JSON.
+    """The metadata as JSON text.
 
     Raises:
-        InvalidArgument: it is too long, or holds what canonical JSON does not.
+        InvalidArgument: it is too long, or holds what JSON does not: a value without a kind, NaN, an infinity.
     """
     try:
-        text = canonical.canonical_json(struct_json.to_object(struct))
-    except TypeError as error:
+        text = json.dumps(struct_json.to_object(struct), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    except (TypeError, ValueError) as error:
         raise _bad_metadata("holds a value that is not JSON; send an object of JSON values") from error
     if len(text.encode()) > _MAX_METADATA_BYTES:
-        raise _bad_metadata(f"is longer than {_MAX_METADATA_BYTES} bytes as canonical JSON; keep the facts elsewhere")
+        raise _bad_metadata(f"is longer than {_MAX_METADATA_BYTES} bytes as JSON; keep the facts elsewhere")
     return text
 
 

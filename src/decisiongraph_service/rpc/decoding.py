@@ -57,7 +57,7 @@ def _diagnose(descriptor: Descriptor, data: bytes) -> Violation:
     try:
         for path, depth, text in _Walk().fields(descriptor, memoryview(data), "", 1):
             if depth > _MAX_DEPTH:
-                return Violation(path, "TOO_DEEP", "is nested too deeply; a payload may have 32 levels")
+                return Violation(path, "TOO_DEEP", "is nested too deeply; a JSON object may have 32 levels")
             if text is not None:
                 bytes(text).decode("utf-8")
     except UnicodeDecodeError:

@@ -1,6 +1,6 @@
 """Projections, rows of the graph, failures and replay jobs as messages of the contract."""
 
-import orjson
+import json
 
 from decisiongraph.v1 import graph_pb2, projection_pb2, query_service_pb2, replay_pb2
 from decisiongraph_service.domain import timestamps
@@ -54,7 +54,7 @@ def job_to_message(job: ReplayJob, tenant_id: str) -> replay_pb2.ReplayJob:
         ),
     )
     message.metadata.SetInParent()
-    struct_json.fill(message.metadata, orjson.loads(request.metadata))
+    struct_json.fill(message.metadata, json.loads(request.metadata))
     return message
 
 
