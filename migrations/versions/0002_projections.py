@@ -49,6 +49,23 @@ UPGRADE = (
     "ALTER TABLE trace_summaries DROP CONSTRAINT trace_summaries_pkey",
     "ALTER TABLE trace_summaries ADD PRIMARY KEY (tenant_id, generation, trace_id)",
     """
+    CREATE INDEX trace_summaries_finished ON trace_summaries (tenant_id, generation, last_log_seq DESC)
+    WHERE outcome IS NOT NULL
+    """,
+    # By entity: only a hash fits an index whatever the id. The function is what readers look up by.
+    """
+    CREATE FUNCTION entity_key(entity_type text, entity_id text) RETURNS bytea
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN substring(sha256(convert_to(entity_type || E'\\x1f' || entity_id, 'UTF8')) FROM 1 FOR 16)
+    """,
+    """
+    CREATE INDEX trace_summaries_of_entity
+    ON trace_summaries (
+        tenant_id, generation, entity_key(primary_entity_type, primary_entity_id), last_log_seq DESC
+    )
+    WHERE outcome IS NOT NULL
+    """,
+    """
     CREATE TABLE graph_nodes (
         tenant_id text COLLATE "C" NOT NULL,
         generation bigint NOT NULL,
@@ -105,9 +122,13 @@ UPGRADE = (
         primary_entity_type text COLLATE "C" NOT NULL,
         primary_entity_system text COLLATE "C",
         primary_entity_id text COLLATE "C" NOT NULL,
+        policy_key bytea NOT NULL,
+        finished_log_seq bigint NOT NULL,
         PRIMARY KEY (tenant_id, generation, trace_id, log_seq)
     )
     """,
+    "CREATE INDEX precedents_of_policy ON precedents (tenant_id, generation, policy_key, finished_log_seq DESC)",
+    "COMMENT ON COLUMN precedents.finished_log_seq IS 'Position of its trace''s TraceFinished: the order of answers'",
     """
     CREATE TABLE projection_failures (
         tenant_id text COLLATE "C" NOT NULL,
@@ -298,6 +319,9 @@ DOWNGRADE = (
     )
     """,
     "ALTER TABLE trace_summaries DROP CONSTRAINT trace_summaries_pkey",
+    "DROP INDEX trace_summaries_of_entity",
+    "DROP FUNCTION entity_key",
+    # The index of finished traces goes with the column.
     "ALTER TABLE trace_summaries DROP COLUMN generation",
     "ALTER TABLE trace_summaries ADD PRIMARY KEY (tenant_id, trace_id)",
     """

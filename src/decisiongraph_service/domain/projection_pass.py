@@ -48,6 +48,8 @@ class Changes:
     summaries: SummaryChanges = field(default_factory=SummaryChanges)
     evaluations: list[PolicyEvaluationRow] = field(default_factory=list)
     precedents: list[PrecedentRow] = field(default_factory=list)
+    finished: dict[str, int] = field(default_factory=dict)
+    """By trace that was finished: log position of its TraceFinished."""
     damage: errors.EventDamaged | None = None
     """Why the pass ended before the last event it was given."""
 
@@ -140,4 +142,5 @@ class Pass:
             changes.evaluations.append(evaluation)
         if finished is not None:
             self._sources.pop(event.trace_id, None)
+            changes.finished[event.trace_id] = event.log_seq
             changes.precedents.extend(finished)

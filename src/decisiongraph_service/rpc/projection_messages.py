@@ -2,12 +2,13 @@
 
 import json
 
-from decisiongraph.v1 import graph_pb2, projection_pb2, query_service_pb2, replay_pb2
+from decisiongraph.v1 import graph_pb2, precedent_pb2, projection_pb2, query_service_pb2, replay_pb2
 from decisiongraph_service.domain import timestamps
 from decisiongraph_service.domain.context_graph import EdgeRow, NodeRow
 from decisiongraph_service.domain.replay import ReplayJob
 from decisiongraph_service.queries.health import Health, ProjectionHealth
 from decisiongraph_service.rpc import struct_json
+from decisiongraph_service.storage.precedent_index import PrecedentHit
 from decisiongraph_service.storage.projection_failures import ProjectionFailure
 
 
@@ -114,6 +115,19 @@ def edge_to_message(row: EdgeRow) -> graph_pb2.ContextEdge:
     )
     message.attrs.SetInParent()
     return message
+
+
+def precedent_to_message(hit: PrecedentHit) -> precedent_pb2.Precedent:
+    """A finished trace that matches."""
+    return precedent_pb2.Precedent(
+        trace_id=hit.trace_id,
+        workflow=hit.workflow,
+        title=hit.title,
+        outcome=hit.outcome,
+        finished_at=hit.finished_at,
+        policy_id=hit.policy_id,
+        policy_version=hit.policy_version,
+    )
 
 
 def failure_to_message(failure: ProjectionFailure) -> projection_pb2.ProjectionFailure:

@@ -7,16 +7,19 @@ from typing import Any, Protocol
 import grpc
 
 from decisiongraph.v1 import query_service_pb2, query_service_pb2_grpc
+from decisiongraph_service.domain import errors
 from decisiongraph_service.queries import graph
 from decisiongraph_service.queries.events import EventQueries, EventsWanted
 from decisiongraph_service.queries.freshness import Freshness
 from decisiongraph_service.queries.graph import GraphQueries, GraphWanted
 from decisiongraph_service.queries.health import HealthQueries
+from decisiongraph_service.queries.precedents import PrecedentQueries
 from decisiongraph_service.queries.traces import TraceQueries
 from decisiongraph_service.queries.watch import EventWatches, Heartbeat
 from decisiongraph_service.rpc import messages, projection_messages
 from decisiongraph_service.rpc.interceptors import call
 from decisiongraph_service.storage.event_log import EventFilter
+from decisiongraph_service.storage.precedent_index import PrecedentFilter
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -30,12 +33,14 @@ class QueryServicer(query_service_pb2_grpc.QueryServiceServicer):
         events: EventQueries,
         watches: EventWatches,
         graph_queries: GraphQueries,
+        precedents: PrecedentQueries,
         health: HealthQueries,
     ) -> None:
         self._traces = traces
         self._events = events
         self._watches = watches
         self._graph = graph_queries
+        self._precedents = precedents
         self._health = health
 
     async def GetTrace(  # noqa: N802 - named by the contract
@@ -162,6 +167,33 @@ class QueryServicer(query_service_pb2_grpc.QueryServiceServicer):
         )
         return query_service_pb2.ListNodeEdgesResponse(
             edges=map(projection_messages.edge_to_message, page.edges),
+            next_page_token=page.next_page_token,
+            position=messages.position_to_message(page.position),
+        )
+
+    async def FindPrecedents(  # noqa: N802 - named by the contract
+        self, request: query_service_pb2.FindPrecedentsRequest, context: _Context
+    ) -> query_service_pb2.FindPrecedentsResponse:
+        """A page of finished traces that match. Ranked searches are not implemented yet."""
+        if request.query or request.like_trace_id:
+            raise errors.Unimplemented("FindPrecedents with query or like_trace_id")
+        wanted = PrecedentFilter(
+            policy_id=request.policy_id,
+            policy_version=request.policy_version,
+            entity_type=request.entity_type,
+            entity_id=request.entity_id,
+            outcome=request.outcome,
+            workflow=request.workflow,
+        )
+        page = await self._precedents.find(
+            call.tenant(),
+            wanted,
+            page_size=request.page_size if request.HasField("page_size") else None,
+            page_token=request.page_token,
+            freshness_wanted=_freshness(request),
+        )
+        return query_service_pb2.FindPrecedentsResponse(
+            precedents=map(projection_messages.precedent_to_message, page.hits),
             next_page_token=page.next_page_token,
             position=messages.position_to_message(page.position),
         )

@@ -40,6 +40,7 @@ from decisiongraph_service.queries.graph import GraphQueries
 from decisiongraph_service.queries.health import HealthQueries
 from decisiongraph_service.queries.jobs import JobQueries
 from decisiongraph_service.queries.paging import PageTokens
+from decisiongraph_service.queries.precedents import PrecedentQueries
 from decisiongraph_service.queries.readiness import Readiness
 from decisiongraph_service.queries.traces import TraceQueries
 from decisiongraph_service.queries.watch import EventWatches
@@ -245,6 +246,7 @@ class Server:
                 max_per_tenant=settings.max_watchers_per_tenant,
             ),
             GraphQueries(database, page_tokens, freshness_wait),
+            PrecedentQueries(database, page_tokens, freshness_wait),
             projection_health,
         )
         admin = AdminServicer(

@@ -217,7 +217,7 @@ async def apply(
             [finish.finished_at for finish in finishes],
             [finish.last_log_seq for finish in finishes],
             precedent_index.evaluation_columns(tenant_id, precedents, changes.evaluations),
-            precedent_index.precedent_columns(tenant_id, precedents, changes.precedents),
+            precedent_index.precedent_columns(tenant_id, precedents, changes.precedents, changes.finished),
         )
     )
 
