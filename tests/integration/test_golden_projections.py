@@ -91,11 +91,11 @@ async def test_every_row_is_the_expected_one(projections: Projections, name: str
     expected = scenario["expected"]
     async with projections.database.tenant_snapshot(tenant_id) as snapshot:
         live = {one.projection: one.generation for one in await projection_state.fetch_live(snapshot)}
-        edges = [edge_dict(row) async for row in context_graph.iterate_edges(snapshot, live["context_graph"])]
-        nodes = [node_dict(row) async for row in context_graph.iterate_nodes(snapshot, live["context_graph"])]
+        edges = [edge_dict(row) async for row, _ in context_graph.iterate_edges(snapshot, live["context_graph"])]
+        nodes = [node_dict(row) async for row, _ in context_graph.iterate_nodes(snapshot, live["context_graph"])]
         summaries = [row async for row in trace_summary.iterate(snapshot, live["trace_summary"])]
         precedents = [
-            row._asdict() async for row in precedent_index.iterate_precedents(snapshot, live["precedent_index"])
+            row._asdict() async for row, _ in precedent_index.iterate_precedents(snapshot, live["precedent_index"])
         ]
     assert edges == by(expected["edges"], "edge_id")
     assert nodes == by(expected["nodes"], "node_id")

@@ -323,17 +323,17 @@ async def live_rows(database: Database, tenant_id: TenantId) -> Rows:
         graph, summary, precedent = (live[name] for name in ("context_graph", "trace_summary", "precedent_index"))
         edges = [
             {**row._asdict(), "edge_id": row.edge_id, "attrs": {}}
-            async for row in context_graph.iterate_edges(snapshot, graph)
+            async for row, _ in context_graph.iterate_edges(snapshot, graph)
         ]
         nodes = [
             {**row._asdict(), "node_type": row.node_type, "attrs": {}}
-            async for row in context_graph.iterate_nodes(snapshot, graph)
+            async for row, _ in context_graph.iterate_nodes(snapshot, graph)
         ]
         summaries = [
             {name: getattr(row, name) for name in row.__slots__}
             async for row in trace_summary.iterate(snapshot, summary)
         ]
-        precedents = [row._asdict() async for row in precedent_index.iterate_precedents(snapshot, precedent)]
+        precedents = [row._asdict() async for row, _ in precedent_index.iterate_precedents(snapshot, precedent)]
         evaluations = [
             {**row._asdict(), "index_id": row.index_id}
             async for row in precedent_index.iterate_evaluations(snapshot, precedent)

@@ -33,13 +33,20 @@ class _Section:
     """What stands before the section in the digest's text."""
 
 
+# Where a row has columns for looking it up, they are compared with it and take no part in the text.
 _SECTIONS: Final[dict[str, Sequence[_Section]]] = {
     vocabulary.CONTEXT_GRAPH: (
         _Section(
-            context_graph.iterate_edges, lambda row: row.edge_id, projection_digest.edge_json, before='{"edges":['
+            context_graph.iterate_edges,
+            lambda stored: stored[0].edge_id,
+            lambda stored: projection_digest.edge_json(stored[0]),
+            before='{"edges":[',
         ),
         _Section(
-            context_graph.iterate_nodes, lambda row: row.node_id, projection_digest.node_json, before='],"nodes":['
+            context_graph.iterate_nodes,
+            lambda stored: stored[0].node_id,
+            lambda stored: projection_digest.node_json(stored[0]),
+            before='],"nodes":[',
         ),
     ),
     vocabulary.TRACE_SUMMARY: (
@@ -48,8 +55,8 @@ _SECTIONS: Final[dict[str, Sequence[_Section]]] = {
     vocabulary.PRECEDENT_INDEX: (
         _Section(
             precedent_index.iterate_precedents,
-            lambda row: row.source_event_id,
-            projection_digest.precedent_json,
+            lambda stored: stored[0].source_event_id,
+            lambda stored: projection_digest.precedent_json(stored[0]),
             before="[",
         ),
         _Section(precedent_index.iterate_evaluations, lambda row: row.log_seq, None, before=""),

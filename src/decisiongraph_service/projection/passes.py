@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from decisiongraph_service.domain import projection_pass
+from decisiongraph_service.domain import errors, projection_pass
 from decisiongraph_service.domain.events import ProjectedEvent
 from decisiongraph_service.domain.projection_pass import Before, Changes, Pass
 from decisiongraph_service.storage import log_replay, projection_state
@@ -41,6 +41,11 @@ async def read(transaction: TenantTransaction, position: int, *, until_log_seq: 
     events = await log_replay.fetch_after(transaction, position, until_log_seq=until_log_seq, limit=limit)
     before = await log_replay.fetch_before(transaction, projection_pass.needed(events), position)
     return Batch(position, events, before)
+
+
+def log_cut(position: int) -> errors.EventOutOfSequence:
+    """The log ends at `position`, although its head says that it goes on."""
+    return errors.EventOutOfSequence("(missing)", position + 1, "the log ends before it")
 
 
 async def make(batch: Batch, projections: Collection[str]) -> Changes:

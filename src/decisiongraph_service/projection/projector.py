@@ -13,12 +13,12 @@ from typing import Final
 import structlog
 
 from decisiongraph_service.domain import errors
+from decisiongraph_service.domain.events import ProjectedEvent
 from decisiongraph_service.domain.vocabulary import TenantId
 from decisiongraph_service.projection import passes
-from decisiongraph_service.projection.passes import Batch
-from decisiongraph_service.storage import projection_failures, projection_state
+from decisiongraph_service.storage import event_log, projection_failures, projection_state
 from decisiongraph_service.storage.commit_signal import CommitSignal
-from decisiongraph_service.storage.database import Database
+from decisiongraph_service.storage.database import Database, TenantTransaction
 from decisiongraph_service.storage.projection_state import Generation
 
 BATCH_EVENTS: Final = 500
@@ -149,6 +149,8 @@ class Projector:
             until = min((live.log_seq for live in able if live.log_seq > position), default=passes.END_OF_LOG)
             batch = await passes.read(statements, position, until_log_seq=until, limit=limit)
             if not batch.events:
+                if await self._is_cut(statements, position):
+                    await self._stop_before(tenant_id, targets, None, position, passes.log_cut(position))
                 return 0
             changes = await passes.make(batch, [target.projection for target in targets])
             if changes.applied:
@@ -159,10 +161,18 @@ class Projector:
                     return 0
                 self._signal.projected(tenant_id)
         if changes.damage is not None:
-            await self._stop_before(tenant_id, targets, batch, changes.position, changes.damage)
+            event = next(event for event in batch.events if event.log_seq > changes.position)
+            await self._stop_before(tenant_id, targets, event, changes.position, changes.damage)
         elif until == passes.END_OF_LOG and len(batch.events) < limit:
             return 0  # the end of the log; what was committed meanwhile signals again
         return limit
+
+    async def _is_cut(self, statements: TenantTransaction, position: int) -> bool:
+        """Whether there is no event after `position`, although the head of the log says that there is."""
+        # In this order: what the head counts is there to be read.
+        if await event_log.fetch_head(statements) <= position:
+            return False
+        return not (await passes.read(statements, position, limit=1)).events
 
     async def _stop_before_next(self, tenant_id: TenantId, cause: Exception) -> None:
         """Stop the projections that are furthest behind: their next event fails for a reason nobody thought of."""
@@ -171,25 +181,32 @@ class Projector:
             able = [live for live in await projection_state.fetch_live(statements) if not live.blocked]
             position = min(live.log_seq for live in able)
             batch = await passes.read(statements, position, limit=1)
-        error = errors.EventDamaged("", position + 1, f"it cannot be applied ({type(cause).__name__})")
-        await self._stop_before(tenant_id, [t for t in able if t.log_seq == position], batch, position, error)
+        event = batch.events[0] if batch.events else None
+        what = f"it cannot be applied ({type(cause).__name__})"
+        error = errors.EventDamaged("" if event is None else event.event_id, position + 1, what)
+        await self._stop_before(tenant_id, [t for t in able if t.log_seq == position], event, position, error)
 
     async def _stop_before(
-        self, tenant_id: TenantId, targets: list[Generation], batch: Batch, position: int, error: errors.EventDamaged
+        self,
+        tenant_id: TenantId,
+        targets: list[Generation],
+        event: ProjectedEvent | None,
+        position: int,
+        error: errors.EventDamaged,
     ) -> None:
-        event = next(event for event in batch.events if event.log_seq > position)
+        """Record why the targets stay at `position`. `event` is the one after it, if there is one."""
         async with self._database.tenant_transaction(tenant_id) as transaction:
             for target in targets:
                 await projection_failures.record(
                     transaction,
                     target.projection,
                     error,
-                    log_seq=event.log_seq,
-                    trace_id=event.trace_id,
-                    event_id=event.event_id,
+                    log_seq=position + 1 if event is None else event.log_seq,
+                    trace_id="" if event is None else event.trace_id,
+                    event_id="" if event is None else event.event_id,
                     now_micros=self._clock(),
                 )
-        _log.error("projection_stopped", tenant=tenant_id, log_seq=event.log_seq, reason=error.message)
+        _log.error("projection_stopped", tenant=tenant_id, log_seq=error.log_seq, reason=error.message)
 
 
 def _report_end(task: "asyncio.Task[None]") -> None:

@@ -92,7 +92,8 @@ class ReplayWork:
         until = await self._until()
         async with self.database.tenant_statements(self.tenant_id) as statements:
             live = self._own(await projection_state.fetch_live(statements))
-        self.progress.begin(sum(max(0, until - one.log_seq) for one in live), 0)
+        done = self.job.processed_events  # by an earlier runner
+        self.progress.begin(done + sum(max(0, until - one.log_seq) for one in live), done)
         for projection in self.job.request.projections:
             await self._catch_up_one(projection, until)
         await digests.compute_live(self.database, self.tenant_id, self.job.request.projections, clock=self.clock)
@@ -130,7 +131,16 @@ class ReplayWork:
             raise JobLost
 
     async def _fill(self, targets: Sequence[Generation], *, until_log_seq: int) -> None:
-        """Apply the log to `targets`, which stand at one position. The next batch is read while one is written."""
+        """Apply the log to `targets` up to a position that it has reached; those further behind come first."""
+        left = list(targets)
+        while (position := min(target.log_seq for target in left)) < until_log_seq:
+            behind = [target for target in left if target.log_seq == position]
+            goal = min([until_log_seq, *(target.log_seq for target in left if target.log_seq > position)])
+            await self._fill_together(behind, until_log_seq=goal)
+            left = [replace(target, log_seq=max(target.log_seq, goal)) for target in left]
+
+    async def _fill_together(self, targets: Sequence[Generation], *, until_log_seq: int) -> None:
+        """The same for targets at one position. The next batch is read while one is written."""
         position = targets[0].log_seq
         reading = asyncio.create_task(self._read(position, until_log_seq))
         try:
@@ -140,6 +150,8 @@ class ReplayWork:
         finally:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
+        if batch.position < until_log_seq:
+            raise passes.log_cut(batch.position)
 
     async def _read(self, position: int, until_log_seq: int) -> Batch:
         async with self.database.tenant_statements(self.tenant_id) as statements:
@@ -170,6 +182,8 @@ class ReplayWork:
             built = await projection_state.fetch_building(transaction, self.job.job_id)
             while (position := built[0].log_seq) < furthest:
                 batch = await passes.read(transaction, position, until_log_seq=furthest, limit=self.batch_events)
+                if not batch.events:
+                    raise passes.log_cut(position)
                 await self._apply(built, batch, transaction)
                 built = [replace(one, log_seq=batch.end) for one in built]
             for one, other in zip(live, built, strict=True):
@@ -215,9 +229,11 @@ class ReplayWork:
                 live = next(
                     one for one in await projection_state.fetch_live(statements) if one.projection == projection
                 )
+            if live.log_seq >= until:
+                return
             batch = await self._read(live.log_seq, until)
             if not batch.events:
-                return
+                raise passes.log_cut(live.log_seq)
             try:
                 await self._apply([live], batch)
             except JobLost:

@@ -101,6 +101,7 @@ class ReplayRunner:
                     break
         except asyncio.CancelledError:
             await _end(work)
+            await self._report(tenant_id, job, progress)
             await self._release(tenant_id, job)
             raise
         except Exception:  # noqa: BLE001 - the outermost edge of this job; silent, it is taken over

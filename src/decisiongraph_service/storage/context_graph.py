@@ -11,7 +11,7 @@ TABLES: Final = ("graph_edges", "graph_nodes")
 
 # A range of the primary key, sorted by the server.
 _NODES: Final = """
-    SELECT node_id, trace_id, log_seq, created_at
+    SELECT node_id, trace_id, log_seq, created_at, node_key
     FROM graph_nodes
     WHERE tenant_id = $1 AND generation = $2
     ORDER BY node_id
@@ -19,7 +19,7 @@ _NODES: Final = """
 
 # A range of the primary key, sorted by the server.
 _EDGES: Final = """
-    SELECT log_seq, edge_type, from_node_id, to_node_id, event_id, trace_id, created_at
+    SELECT log_seq, edge_type, from_node_id, to_node_id, event_id, trace_id, created_at, from_node_key, to_node_key
     FROM graph_edges
     WHERE tenant_id = $1 AND generation = $2
     ORDER BY edge_type || ':' || from_node_id || ':' || to_node_id || ':' || event_id
@@ -149,13 +149,17 @@ async def fetch_node_edges(
     return [EdgeRow(*row) for row in rows]
 
 
-async def iterate_edges(transaction: TenantTransaction, generation: int) -> AsyncIterator[EdgeRow]:
-    """The edges of a generation by `edge_id`."""
+async def iterate_edges(
+    transaction: TenantTransaction, generation: int
+) -> AsyncIterator[tuple[EdgeRow, tuple[bytes, bytes]]]:
+    """The edges of a generation by `edge_id`, each with the keys that its ends are found by."""
     async for row in transaction.iterate(_EDGES, generation):
-        yield EdgeRow(*row)
+        *columns, from_key, to_key = row
+        yield EdgeRow(*columns), (from_key, to_key)
 
 
-async def iterate_nodes(transaction: TenantTransaction, generation: int) -> AsyncIterator[NodeRow]:
-    """The nodes of a generation by `node_id`."""
+async def iterate_nodes(transaction: TenantTransaction, generation: int) -> AsyncIterator[tuple[NodeRow, bytes]]:
+    """The nodes of a generation by `node_id`, each with the key that it is found by."""
     async for row in transaction.iterate(_NODES, generation):
-        yield NodeRow(*row)
+        *columns, key = row
+        yield NodeRow(*columns), key

@@ -13,7 +13,7 @@ TABLES: Final = ("policy_evaluations", "precedents")
 # A range of the primary key, sorted by the server.
 _PRECEDENTS: Final = """
     SELECT source_event_id, log_seq, trace_id, policy_id, policy_version, exception_id, primary_entity_type,
-           primary_entity_system, primary_entity_id
+           primary_entity_system, primary_entity_id, policy_key, finished_log_seq
     FROM precedents
     WHERE tenant_id = $1 AND generation = $2
     ORDER BY source_event_id
@@ -161,10 +161,13 @@ async def find(
     return [PrecedentHit(*row) for row in rows]
 
 
-async def iterate_precedents(transaction: TenantTransaction, generation: int) -> AsyncIterator[PrecedentRow]:
-    """The precedent rows of a generation by `source_event_id`."""
+async def iterate_precedents(
+    transaction: TenantTransaction, generation: int
+) -> AsyncIterator[tuple[PrecedentRow, tuple[bytes, int]]]:
+    """The precedent rows of a generation by `source_event_id`, each with what it is found and sorted by."""
     async for row in transaction.iterate(_PRECEDENTS, generation):
-        yield PrecedentRow(*row)
+        *columns, key, finished_log_seq = row
+        yield PrecedentRow(*columns), (key, finished_log_seq)
 
 
 async def iterate_evaluations(transaction: TenantTransaction, generation: int) -> AsyncIterator[PolicyEvaluationRow]:
