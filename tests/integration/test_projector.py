@@ -258,6 +258,25 @@ async def test_a_damaged_event_stops_its_tenant_only(own: Database, own_url: str
     assert "log position 6" in found[0].message
 
 
+async def test_a_log_that_lost_its_last_event_stops_its_projections(
+    own: Database, own_url: str, signal: CommitSignal
+) -> None:
+    tenant_id = await make_tenant(own, "cut")
+    await append_traces(own, signal, tenant_id, range(2))
+    owner = await asyncpg.connect(own_url)
+    await owner.execute("DELETE FROM events WHERE tenant_id = 'cut' AND log_seq = 6")
+    await owner.close()
+    projector = Projector(own, signal, clock=server.clock_micros)
+    await projector.catch_up(tenant_id)
+    await projector.catch_up(tenant_id)
+    assert await position(own, tenant_id) == 5
+    found = await open_failures(own, tenant_id)
+    assert {(failure.log_seq, failure.category, failure.event_id) for failure in found} == {
+        (6, "event_sequence_invalid", "")
+    }
+    assert len(found) == 3
+
+
 async def test_a_read_waits_for_what_was_committed_before_it(own: Database, signal: CommitSignal) -> None:
     tenant_id = await make_tenant(own, "waiting")
     await append_traces(own, signal, tenant_id, range(2))

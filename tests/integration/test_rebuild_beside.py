@@ -331,8 +331,9 @@ async def break_and_keep(owner: Connection, tenant_id: TenantId, damage: str) ->
 
 
 async def restore(owner: Connection, tenant_id: TenantId) -> None:
-    await owner.execute("DELETE FROM events WHERE tenant_id = $1", tenant_id)
-    await owner.execute("INSERT INTO events SELECT * FROM kept")
+    async with owner.transaction():
+        await owner.execute("DELETE FROM events WHERE tenant_id = $1", tenant_id)
+        await owner.execute("INSERT INTO events SELECT * FROM kept")
 
 
 @pytest.mark.parametrize("damage", ["payload", "gap", "shape"])

@@ -64,6 +64,7 @@ class ReplayWork:
         until = await self._until()
         self._begin(targets, until)
         await self._fill(targets, until_log_seq=until)
+        await self._follow_live()
         await self._switch()
         await digests.compute_live(self.database, self.tenant_id, self.job.request.projections, clock=self.clock)
 
@@ -172,6 +173,17 @@ class ReplayWork:
             self.progress.applied(changes.applied * len(targets), changes.position)
         if changes.damage is not None:
             raise changes.damage
+
+    async def _follow_live(self) -> None:
+        """Apply what came meanwhile, until little is left for the switch, which holds the live rows."""
+        while True:
+            async with self.database.tenant_statements(self.tenant_id) as statements:
+                live = self._own(await projection_state.fetch_live(statements))
+                built = await projection_state.fetch_building(statements, self.job.job_id)
+            furthest = max(one.log_seq for one in live)
+            if not built or furthest - min(one.log_seq for one in built) <= self.batch_events:
+                return
+            await self._fill(built, until_log_seq=furthest)
 
     async def _switch(self) -> None:
         """Make the filled generations the live ones, never behind what readers saw before."""

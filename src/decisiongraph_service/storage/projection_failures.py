@@ -9,7 +9,9 @@ from decisiongraph_service.storage.database import TenantTransaction
 _RECORD: Final = """
     INSERT INTO projection_failures AS known
         (tenant_id, projection, log_seq, trace_id, event_id, category, message, recoverable, failed_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9
+    FROM projection_generations AS live
+    WHERE live.tenant_id = $1 AND live.projection = $2 AND live.state = 'live' AND live.log_seq < $3
     ON CONFLICT (tenant_id, projection, log_seq) DO UPDATE
     SET retry_count = known.retry_count + 1,
         blocks = true,
@@ -84,7 +86,7 @@ async def record(
     event_id: str,
     now_micros: int,
 ) -> None:
-    """Stop a projection before this event, until somebody asks for a retry."""
+    """Stop a projection before this event, until somebody asks for a retry; not if it has passed it meanwhile."""
     recoverable = isinstance(error, errors.StorageUnavailable)
     await transaction.execute(
         _RECORD, projection, log_seq, trace_id, event_id, error.category, error.message, recoverable, now_micros
