@@ -23,7 +23,7 @@ from decisiongraph_service.storage.database import Database, TenantTransaction
 from decisiongraph_service.storage.projection_digests import ComputedDigest
 from decisiongraph_service.storage.projection_state import Generation
 
-BATCH_EVENTS: Final = 500
+BATCH_EVENTS: Final = 250
 _CONTENTION_PAUSE_SECONDS: Final = 0.01
 
 
