@@ -21,7 +21,7 @@ from decisiongraph_service.storage.commit_signal import CommitSignal
 from decisiongraph_service.storage.database import Database, TenantTransaction
 from decisiongraph_service.storage.projection_state import Generation
 
-BATCH_EVENTS: Final = 500
+BATCH_EVENTS: Final = 200
 _POLL_SECONDS: Final = 1.0
 _PAUSE_SECONDS: Final = 0.02
 """Between two batches of a tenant, unless a read waits: a batch of many events costs little more than one of one."""
