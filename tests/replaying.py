@@ -1,8 +1,10 @@
 """Projections and replay jobs of a database in which no server runs: appending logs, running jobs, reading rows."""
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from decisiongraph_service.access import tenancy
 from decisiongraph_service.domain import vocabulary
@@ -19,6 +21,7 @@ from decisiongraph_service.runtime import server
 from decisiongraph_service.storage.audit import Act
 from decisiongraph_service.storage.commit_signal import CommitSignal
 from decisiongraph_service.storage.database import Database
+from tests import samples
 
 POWERS = ReplayPowers((vocabulary.CATCH_UP, vocabulary.REBUILD, vocabulary.VERIFY), rebuild_enabled=True)
 ACT = Act("tester", "test", "to see", "request-1")
@@ -97,3 +100,27 @@ class Projections:
         """The digests of what readers see, by projection."""
         found = await digests.compute_live(self.database, tenant_id, vocabulary.PROJECTIONS, clock=server.clock_micros)
         return {name: computed.digest for name, computed in found.items()}
+
+
+POLICY: Final = {"policy": {"policy_id": "p", "policy_version": "1"}, "inputs": [], "decision": "allow"}
+_NUMBERS: Final = itertools.count()
+
+
+def trace(number: int) -> list[CheckedEvent]:
+    """Four events with rows in all five tables. Their ids are given: the digests are the same in every tenant."""
+    t = f"t{number}"
+    return [
+        samples.start(t, event_id=f"{t}-0"),
+        samples.checked("PolicyEvaluated", key=f"{t}/1", trace_id=t, event_id=f"{t}-1", payload=POLICY),
+        samples.checked("PrecedentCited", key=f"{t}/2", trace_id=t, event_id=f"{t}-2"),
+        samples.checked("TraceFinished", key=f"{t}/3", trace_id=t, event_id=f"{t}-3"),
+    ]
+
+
+async def tenant_with(projections: Projections, traces: int, *, projected: bool = True) -> TenantId:
+    """A new tenant with so many traces."""
+    tenant_id = await projections.make_tenant(f"replayed-{next(_NUMBERS)}")
+    await projections.append(tenant_id, [event for number in range(traces) for event in trace(number)])
+    if projected:
+        await projections.projector().catch_up(tenant_id)
+    return tenant_id

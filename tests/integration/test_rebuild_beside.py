@@ -4,17 +4,14 @@ Rows and events are damaged by the owner of the database; no server could.
 """
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator, Callable
 from typing import TypeAlias
 
 import asyncpg
 import pytest
-from tests import samples
-from tests.replaying import ACT, Projections
+from tests.replaying import ACT, Projections, tenant_with, trace
 
 from decisiongraph_service.domain import vocabulary
-from decisiongraph_service.domain.events import CheckedEvent
 from decisiongraph_service.domain.vocabulary import TenantId
 from decisiongraph_service.queries.freshness import Freshness, FreshnessWait
 from decisiongraph_service.queries.paging import PageTokens
@@ -26,20 +23,8 @@ from decisiongraph_service.storage.projection_failures import ProjectionFailure
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 TABLES = ("graph_nodes", "graph_edges", "trace_summaries", "policy_evaluations", "precedents")
-POLICY = {"policy": {"policy_id": "p", "policy_version": "1"}, "inputs": [], "decision": "allow"}
 LENGTH = 4
 """Events of a trace: the first three emit an edge each."""
-
-
-def trace(number: int) -> list[CheckedEvent]:
-    """Events with rows in all five tables. Their ids are given: the digests are the same in every tenant."""
-    t = f"t{number}"
-    return [
-        samples.start(t, event_id=f"{t}-0"),
-        samples.checked("PolicyEvaluated", key=f"{t}/1", trace_id=t, event_id=f"{t}-1", payload=POLICY),
-        samples.checked("PrecedentCited", key=f"{t}/2", trace_id=t, event_id=f"{t}-2"),
-        samples.checked("TraceFinished", key=f"{t}/3", trace_id=t, event_id=f"{t}-3"),
-    ]
 
 
 @pytest.fixture
@@ -56,17 +41,6 @@ async def projections(own_database: Database, own_database_url: str, owner: Conn
     made = Projections(own_database, CommitSignal(own_database_url), batch_events=5)
     yield made
     await made.stop()
-
-
-_NUMBERS = itertools.count()
-
-
-async def tenant_with(projections: Projections, traces: int, *, projected: bool = True) -> TenantId:
-    tenant_id = await projections.make_tenant(f"beside-{next(_NUMBERS)}")
-    await projections.append(tenant_id, [event for number in range(traces) for event in trace(number)])
-    if projected:
-        await projections.projector().catch_up(tenant_id)
-    return tenant_id
 
 
 async def all_rows(owner: Connection, tenant_id: TenantId) -> list[str]:

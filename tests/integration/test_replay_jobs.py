@@ -10,11 +10,9 @@ from typing import Any, TypeAlias
 
 import asyncpg
 import pytest
-from tests import samples
-from tests.replaying import ACT, POWERS, Projections
+from tests.replaying import ACT, POWERS, Projections, tenant_with, trace
 
 from decisiongraph_service.domain import errors, vocabulary
-from decisiongraph_service.domain.events import CheckedEvent
 from decisiongraph_service.domain.replay import ReplayJob
 from decisiongraph_service.domain.vocabulary import TenantId
 from decisiongraph_service.projection import passes
@@ -27,24 +25,12 @@ from decisiongraph_service.storage.database import Database
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 TABLES = ("graph_nodes", "graph_edges", "trace_summaries", "policy_evaluations", "precedents")
-POLICY = {"policy": {"policy_id": "p", "policy_version": "1"}, "inputs": [], "decision": "allow"}
 EVENTS = 12
 """Of three traces: three batches of four."""
 
 
 class Killed(BaseException):
     """Stands for the end of the process: no handler for errors catches it."""
-
-
-def trace(number: int) -> list[CheckedEvent]:
-    """Four events with rows in all five tables. Their ids are given: the digests are the same in every tenant."""
-    t = f"t{number}"
-    return [
-        samples.start(t, event_id=f"{t}-0"),
-        samples.checked("PolicyEvaluated", key=f"{t}/1", trace_id=t, event_id=f"{t}-1", payload=POLICY),
-        samples.checked("PrecedentCited", key=f"{t}/2", trace_id=t, event_id=f"{t}-2"),
-        samples.checked("TraceFinished", key=f"{t}/3", trace_id=t, event_id=f"{t}-3"),
-    ]
 
 
 @pytest.fixture
@@ -61,17 +47,6 @@ async def projections(own_database: Database, own_database_url: str, owner: Conn
     made = Projections(own_database, CommitSignal(own_database_url), batch_events=4)
     yield made
     await made.stop()
-
-
-_NUMBERS = itertools.count()
-
-
-async def tenant_with(projections: Projections, traces: int, *, projected: bool = True) -> TenantId:
-    tenant_id = await projections.make_tenant(f"jobs-{next(_NUMBERS)}")
-    await projections.append(tenant_id, [event for number in range(traces) for event in trace(number)])
-    if projected:
-        await projections.projector().catch_up(tenant_id)
-    return tenant_id
 
 
 class Gate:

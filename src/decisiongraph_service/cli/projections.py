@@ -206,15 +206,19 @@ def _tell(job: "replay_pb2.ReplayJob") -> None:
             print(f"  {'':<16} `decisiongraph projections rebuild {result.projection}` makes them anew")
 
 
-async def _jobs(server: str | None, tenant: str | None, as_json: bool) -> None:
-    from decisiongraph.v1 import admin_service_pb2, admin_service_pb2_grpc
+async def _ask(server: str | None, tenant: str | None, rpc: str, request: "Message") -> Any:
+    """Call a unary rpc of AdminService."""
+    from decisiongraph.v1 import admin_service_pb2_grpc
 
     async with service_connection.connect(server, tenant) as connection:
-        found = await admin_service_pb2_grpc.AdminServiceStub(connection.channel).ListReplays(
-            admin_service_pb2.ListReplaysRequest(page_size=20),
-            metadata=connection.metadata("admin"),
-            timeout=_TIMEOUT_SECONDS,
-        )
+        call = getattr(admin_service_pb2_grpc.AdminServiceStub(connection.channel), rpc)
+        return await call(request, metadata=connection.metadata("admin"), timeout=_TIMEOUT_SECONDS)
+
+
+async def _jobs(server: str | None, tenant: str | None, as_json: bool) -> None:
+    from decisiongraph.v1 import admin_service_pb2
+
+    found = await _ask(server, tenant, "ListReplays", admin_service_pb2.ListReplaysRequest(page_size=20))
     if as_json:
         print(_json(found))
         return
@@ -226,26 +230,17 @@ async def _jobs(server: str | None, tenant: str | None, as_json: bool) -> None:
 
 
 async def _cancel(job_id: str, reason: str, server: str | None, tenant: str | None) -> None:
-    from decisiongraph.v1 import admin_service_pb2, admin_service_pb2_grpc
+    from decisiongraph.v1 import admin_service_pb2
 
-    async with service_connection.connect(server, tenant) as connection:
-        ended = await admin_service_pb2_grpc.AdminServiceStub(connection.channel).CancelReplay(
-            admin_service_pb2.CancelReplayRequest(job_id=job_id, reason=reason),
-            metadata=connection.metadata("admin"),
-            timeout=_TIMEOUT_SECONDS,
-        )
-    _tell(ended.job)
+    request = admin_service_pb2.CancelReplayRequest(job_id=job_id, reason=reason)
+    _tell((await _ask(server, tenant, "CancelReplay", request)).job)
 
 
 async def _failures(server: str | None, tenant: str | None, as_json: bool) -> None:
-    from decisiongraph.v1 import admin_service_pb2, admin_service_pb2_grpc
+    from decisiongraph.v1 import admin_service_pb2
 
-    async with service_connection.connect(server, tenant) as connection:
-        found = await admin_service_pb2_grpc.AdminServiceStub(connection.channel).ListProjectionFailures(
-            admin_service_pb2.ListProjectionFailuresRequest(page_size=100),
-            metadata=connection.metadata("admin"),
-            timeout=_TIMEOUT_SECONDS,
-        )
+    request = admin_service_pb2.ListProjectionFailuresRequest(page_size=100)
+    found = await _ask(server, tenant, "ListProjectionFailures", request)
     if as_json:
         print(_json(found))
         return
@@ -259,15 +254,10 @@ async def _failures(server: str | None, tenant: str | None, as_json: bool) -> No
 
 
 async def _retry(projection: str, reason: str, server: str | None, tenant: str | None) -> None:
-    from decisiongraph.v1 import admin_service_pb2, admin_service_pb2_grpc
+    from decisiongraph.v1 import admin_service_pb2
 
-    async with service_connection.connect(server, tenant) as connection:
-        answer = await admin_service_pb2_grpc.AdminServiceStub(connection.channel).RetryProjection(
-            admin_service_pb2.RetryProjectionRequest(projection=projection, reason=reason),
-            metadata=connection.metadata("admin"),
-            timeout=_TIMEOUT_SECONDS,
-        )
-    one = answer.projection
+    request = admin_service_pb2.RetryProjectionRequest(projection=projection, reason=reason)
+    one = (await _ask(server, tenant, "RetryProjection", request)).projection
     print(f"{one.projection} tries again from {one.log_seq}; see `decisiongraph projections status`")
 
 
