@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 
 import asyncpg
@@ -15,6 +16,7 @@ from decisiongraph_service.domain.limits import EventLimits
 from decisiongraph_service.domain.vocabulary import TenantId
 from decisiongraph_service.ingestion import ingest_stream
 from decisiongraph_service.ingestion.append import Appender, Checkable
+from decisiongraph_service.ingestion.fair_share import FairShare
 from decisiongraph_service.ingestion.group_commit import GroupCommitter, QueueLimits
 from decisiongraph_service.ingestion.ingest_stream import Acknowledgement
 from decisiongraph_service.runtime import server
@@ -52,7 +54,8 @@ async def committer(database_url: str) -> AsyncIterator[GroupCommitter]:
 
 @pytest.fixture
 def appender(committer: GroupCommitter) -> Appender:
-    return Appender(committer, guard=secret_guard.guard_for("precise"), limits=EventLimits())
+    share = FairShare(clock=time.monotonic)
+    return Appender(committer, share, guard=secret_guard.guard_for("precise"), limits=EventLimits())
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from decisiongraph_service.domain.events import CheckedEvent, Event
 from decisiongraph_service.domain.limits import EventLimits
 from decisiongraph_service.domain.secret_guard import SecretGuard
 from decisiongraph_service.domain.vocabulary import TenantId
+from decisiongraph_service.ingestion.fair_share import FairShare
 from decisiongraph_service.ingestion.group_commit import GroupCommitter
 
 MAX_BATCH_EVENTS: Final = 1_000
@@ -27,8 +28,9 @@ Checkable: TypeAlias = tuple[Event, Sequence[errors.Violation]]
 class Appender:
     """Appends events to the logs of all tenants."""
 
-    def __init__(self, committer: GroupCommitter, *, guard: SecretGuard, limits: EventLimits) -> None:
+    def __init__(self, committer: GroupCommitter, share: FairShare, *, guard: SecretGuard, limits: EventLimits) -> None:
         self._committer = committer
+        self._share = share
         self._guard = guard
         self._limits = limits
 
@@ -46,8 +48,9 @@ class Appender:
             RateLimited: too much waits for this tenant.
             StorageUnavailable: the database failed; whether the event was stored is found out by sending it again.
         """
-        checked = self.check(event, payload_violations)
-        outcome = await self._committer.submit(tenant_id, (checked,))
+        async with self._share.held(tenant_id):
+            checked = self.check(event, payload_violations)
+            outcome = await self._committer.submit(tenant_id, (checked,))
         if isinstance(outcome, Refusal):
             raise outcome.error
         return outcome[0]
@@ -65,16 +68,17 @@ class Appender:
             raise errors.InvalidArgument(
                 [errors.Violation("events", "COUNT", f"has {len(events)} events; send 1 to {MAX_BATCH_EVENTS} at once")]
             )
-        checked: list[CheckedEvent] = []
-        for index, (event, payload_violations) in enumerate(events):
-            try:
-                checked.append(self.check(event, payload_violations))
-            except errors.DecisionGraphError as error:
-                error.index = index
-                raise
-            if index % _CHECKS_IN_A_ROW == 0:
-                await asyncio.sleep(0)  # other callers' turn
-        outcome = await self._committer.submit(tenant_id, checked)
+        async with self._share.held(tenant_id):
+            checked: list[CheckedEvent] = []
+            for index, (event, payload_violations) in enumerate(events):
+                try:
+                    checked.append(self.check(event, payload_violations))
+                except errors.DecisionGraphError as error:
+                    error.index = index
+                    raise
+                if index % _CHECKS_IN_A_ROW == 0:
+                    await asyncio.sleep(0)  # other callers' turn
+            outcome = await self._committer.submit(tenant_id, checked)
         if isinstance(outcome, Refusal):
             outcome.error.index = outcome.index
             raise outcome.error

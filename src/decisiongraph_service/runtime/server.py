@@ -30,6 +30,7 @@ from decisiongraph_service.access.keys import SigningKey
 from decisiongraph_service.access.tokens import TokenVerifier
 from decisiongraph_service.domain import secret_guard
 from decisiongraph_service.ingestion.append import Appender
+from decisiongraph_service.ingestion.fair_share import FairShare
 from decisiongraph_service.ingestion.group_commit import GroupCommitter
 from decisiongraph_service.projection.projector import Projector
 from decisiongraph_service.projection.replay_runner import ReplayRunner
@@ -232,7 +233,10 @@ class Server:
         """The services, each as the function that adds it to a listener."""
         settings, database = self._settings, parts.database
         appender = Appender(
-            parts.committer, guard=secret_guard.guard_for(settings.secret_guard), limits=settings.event_limits
+            parts.committer,
+            FairShare(clock=time.monotonic),
+            guard=secret_guard.guard_for(settings.secret_guard),
+            limits=settings.event_limits,
         )
         freshness_wait = FreshnessWait(database, parts.signal, wait_seconds=settings.freshness_wait)
         projection_health = HealthQueries(database, page_tokens, clock=clock_micros)
