@@ -106,3 +106,13 @@ async def test_who_gives_up_while_waiting_or_at_its_turn_leaves_no_hole() -> Non
     await settle()
     assert flood.at_work[-1] == 3
     await stop(quiet, flood)
+
+
+async def test_tenants_that_are_gone_are_forgotten() -> None:
+    clock = Clock()
+    share = FairShare(clock=clock)
+    for number in range(1_000):
+        clock.now += 0.5
+        async with share.held(TenantId(f"tenant-{number}")):
+            pass
+    assert len(share._shares) <= 4, "one entry for each tenant that ever appended would grow for ever"

@@ -6,7 +6,8 @@ step, whoever is served first at the database. A tenant that is alone is not hel
 
 import asyncio
 import contextlib
-from collections import deque
+import itertools
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -33,46 +34,47 @@ class FairShare:
         """`clock` tells seconds and never goes back."""
         self._clock = clock
         self._beside_others = beside_others
-        self._shares: dict[TenantId, _Share] = {}
+        self._shares: OrderedDict[TenantId, _Share] = OrderedDict()
+        """Who appended in the last second or is at work, those that were seen last at the end."""
 
     @contextlib.asynccontextmanager
     async def held(self, tenant_id: TenantId) -> AsyncIterator[None]:
         """One append is at work inside this block; waits for its turn, those of a tenant in the order they came."""
         share = self._shares.setdefault(tenant_id, _Share())
         share.last_seen = self._clock()
-        if share.waiting or (share.at_work >= self._beside_others and self._is_contested(tenant_id)):
+        self._shares.move_to_end(tenant_id)
+        self._forget_idle()
+        if share.waiting or (share.at_work >= self._beside_others and len(self._shares) > 1):
             turn = asyncio.get_running_loop().create_future()
             share.waiting.append(turn)
             try:
                 await turn
             except asyncio.CancelledError:
                 if turn.done() and not turn.cancelled():
-                    self._leave(tenant_id, share)  # the turn had come already
+                    self._leave(share)  # the turn had come already
                 raise
         else:
             share.at_work += 1
         try:
             yield
         finally:
-            self._leave(tenant_id, share)
+            self._leave(share)
 
-    def _leave(self, tenant_id: TenantId, share: _Share) -> None:
+    def _leave(self, share: _Share) -> None:
         """One less at work; the next ones begin."""
         share.at_work -= 1
-        while share.waiting and (share.at_work < self._beside_others or not self._is_contested(tenant_id)):
+        self._forget_idle()
+        while share.waiting and (share.at_work < self._beside_others or len(self._shares) == 1):
             turn = share.waiting.popleft()
             if not turn.done():
                 share.at_work += 1
                 turn.set_result(None)
 
-    def _is_contested(self, tenant_id: TenantId) -> bool:
-        """Whether another tenant appended in the last second. Forgets those who are long gone."""
+    def _forget_idle(self) -> None:
+        """Forget who was not seen for a second and has nothing at work, so that what is left contends."""
         long_ago = self._clock() - _ACTIVE_SECONDS
-        gone = [
-            other
-            for other, share in self._shares.items()
-            if other != tenant_id and share.last_seen < long_ago and not share.at_work and not share.waiting
-        ]
-        for other in gone:
-            del self._shares[other]
-        return len(self._shares) > 1
+        for tenant_id, share in list(
+            itertools.takewhile(lambda kept: kept[1].last_seen < long_ago, self._shares.items())
+        ):
+            if not share.at_work and not share.waiting:
+                del self._shares[tenant_id]
