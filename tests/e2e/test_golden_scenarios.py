@@ -7,6 +7,7 @@ from tests.calling import BOTH_WAYS, Callers
 from tests.golden_files import SCENARIOS
 
 from decisiongraph_service.domain.vocabulary import TenantId
+from decisiongraph_service.storage import projection_state
 from decisiongraph_service.storage import trace_summary as trace_summary_rows
 from decisiongraph_service.storage.database import Database
 
@@ -84,7 +85,9 @@ async def test_the_trace_summaries_are_those_of_the_scenario(
     for expected in scenario["expected"]["trace_summaries"]:
         summary = (await callers.call("rest", "GetTrace", {"trace_id": expected["trace_id"]})).body["summary"]
         async with database.tenant_snapshot(tenant_id) as snapshot:
-            row = await trace_summary_rows.fetch(snapshot, expected["trace_id"])
+            _, live = await projection_state.fetch_head_and_live(snapshot)
+            generation = live["trace_summary"].generation
+            row = await trace_summary_rows.fetch(snapshot, generation, expected["trace_id"])
         assert row is not None
         assert {column: getattr(row, column) for column in expected} == expected
 

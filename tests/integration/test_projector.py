@@ -13,7 +13,7 @@ from decisiongraph_service.domain.vocabulary import TenantId
 from decisiongraph_service.ingestion.group_commit import GroupCommitter
 from decisiongraph_service.projection import projector as projector_settings
 from decisiongraph_service.projection.projector import Projector
-from decisiongraph_service.queries.freshness import Freshness, FreshnessWait
+from decisiongraph_service.queries.freshness import Freshness, FreshnessWait, ReadPosition
 from decisiongraph_service.queries.readiness import Readiness
 from decisiongraph_service.runtime import server
 from decisiongraph_service.storage import migrations, projection_failures, projection_state
@@ -86,7 +86,9 @@ async def until_at(database: Database, tenant_id: TenantId, log_seq: int) -> Non
 async def summaries(database: Database, tenant_id: TenantId, count: int) -> dict[str, tuple[int, int, str | None]]:
     """Number of events, last position and outcome by trace."""
     async with database.tenant_statements(tenant_id) as statements:
-        found = [await rows.fetch(statements, f"t{n}") for n in range(count)]
+        _, live = await projection_state.fetch_head_and_live(statements)
+        generation = live[vocabulary.TRACE_SUMMARY].generation
+        found = [await rows.fetch(statements, generation, f"t{n}") for n in range(count)]
     return {row.trace_id: (row.event_count, row.last_log_seq, row.outcome) for row in found if row is not None}
 
 
@@ -277,15 +279,20 @@ async def test_a_log_that_lost_its_last_event_stops_its_projections(
     assert len(found) == 3
 
 
+async def read(wait: FreshnessWait, tenant_id: TenantId, freshness: Freshness) -> ReadPosition:
+    async with wait.reading(tenant_id, vocabulary.PROJECTIONS, freshness) as reading:
+        return reading.position
+
+
 async def test_a_read_waits_for_what_was_committed_before_it(own: Database, signal: CommitSignal) -> None:
     tenant_id = await make_tenant(own, "waiting")
     await append_traces(own, signal, tenant_id, range(2))
     wait = FreshnessWait(own, signal, wait_seconds=10)
-    reading = asyncio.create_task(wait.until_fresh(tenant_id, vocabulary.TRACE_SUMMARY, Freshness()))
+    reading = asyncio.create_task(read(wait, tenant_id, Freshness()))
     await asyncio.sleep(0.05)
     assert not reading.done()
     await Projector(own, signal, clock=server.clock_micros).catch_up(tenant_id)
-    await reading
+    assert await reading == ReadPosition(6, 6)
 
 
 async def test_a_position_beyond_the_head_is_out_of_date_after_the_wait(own: Database, signal: CommitSignal) -> None:
@@ -294,9 +301,9 @@ async def test_a_position_beyond_the_head_is_out_of_date_after_the_wait(own: Dat
     await Projector(own, signal, clock=server.clock_micros).catch_up(tenant_id)
     wait = FreshnessWait(own, signal, wait_seconds=0.1)
     with pytest.raises(errors.ProjectionOutOfDate) as refused:
-        await wait.until_fresh(tenant_id, vocabulary.TRACE_SUMMARY, Freshness(min_log_seq=4))
+        await read(wait, tenant_id, Freshness(min_log_seq=4))
     assert refused.value.metadata == {"position_log_seq": "3", "head_log_seq": "3"}
-    await wait.until_fresh(tenant_id, vocabulary.TRACE_SUMMARY, Freshness(min_log_seq=3))
+    assert await read(wait, tenant_id, Freshness(min_log_seq=3)) == ReadPosition(3, 3)
 
 
 async def test_a_stopped_projection_is_never_read_silently(own: Database, signal: CommitSignal) -> None:
@@ -304,5 +311,28 @@ async def test_a_stopped_projection_is_never_read_silently(own: Database, signal
     await append_traces(own, signal, tenant_id, range(1))
     wait = FreshnessWait(own, signal, wait_seconds=0.1)
     with pytest.raises(errors.ProjectionOutOfDate):
-        await wait.until_fresh(tenant_id, vocabulary.TRACE_SUMMARY, Freshness())
-    await wait.until_fresh(tenant_id, vocabulary.TRACE_SUMMARY, Freshness(allow_stale=True))
+        await read(wait, tenant_id, Freshness())
+    assert await read(wait, tenant_id, Freshness(allow_stale=True)) == ReadPosition(0, 3)
+
+
+async def test_a_read_does_not_wait_beyond_its_call(own: Database, signal: CommitSignal) -> None:
+    tenant_id = await make_tenant(own, "hurried")
+    await append_traces(own, signal, tenant_id, range(1))
+    wait = FreshnessWait(own, signal, wait_seconds=60)
+    async with asyncio.timeout(5):
+        with pytest.raises(errors.ProjectionOutOfDate):
+            await read(wait, tenant_id, Freshness(within_seconds=0.2))
+
+
+async def test_one_projection_that_is_behind_makes_the_read_wait(own: Database, signal: CommitSignal) -> None:
+    tenant_id = await make_tenant(own, "half-way")
+    await append_traces(own, signal, tenant_id, range(1))
+    await Projector(own, signal, clock=server.clock_micros).catch_up(tenant_id)
+    async with own.tenant_transaction(tenant_id) as transaction:
+        await transaction.execute(
+            "UPDATE projection_generations SET log_seq = 1 WHERE tenant_id = $1 AND projection = 'precedent_index'"
+        )
+    wait = FreshnessWait(own, signal, wait_seconds=0.1)
+    with pytest.raises(errors.ProjectionOutOfDate):
+        await read(wait, tenant_id, Freshness())
+    assert await read(wait, tenant_id, Freshness(allow_stale=True)) == ReadPosition(1, 3)

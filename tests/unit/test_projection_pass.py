@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests import golden_files
 
-from decisiongraph_service.domain import canonical, errors, precedent_index, projection_pass, vocabulary
+from decisiongraph_service.domain import canonical, errors, precedent_search, projection_pass, vocabulary
 from decisiongraph_service.domain.events import ProjectedEvent
 from decisiongraph_service.domain.projection_pass import Before, Changes, Pass
 
@@ -58,6 +58,7 @@ def rows_of(changes: Changes) -> dict[str, list[Any]]:
     """Everything that the changes write."""
     return {
         "nodes": changes.graph.nodes,
+        "documents": changes.documents,
         "edges": changes.graph.edges,
         "started": changes.summaries.started,
         "finishes": changes.summaries.finishes,
@@ -200,7 +201,7 @@ def test_a_new_pass_with_what_it_needs_to_know_goes_on_as_if_there_was_none(cuts
             started[finish.trace_id] = dataclasses.replace(
                 started[finish.trace_id], event_count=2, **{**finish._asdict(), "trace_id": finish.trace_id}
             )
-        for name in ("edges", "evaluations", "precedents"):
+        for name in ("edges", "evaluations", "precedents", "documents"):
             rows[name] += rows_of(one.changes)[name]
     rows |= {"nodes": list(nodes.values()), "started": list(started.values())}
     assert (rows, merged.position, merged.applied) == (rows_of(run(LOG)), len(LOG), len(LOG))
@@ -216,7 +217,7 @@ def before(events: Sequence[ProjectedEvent], position: int) -> Before:
             trace: [
                 event
                 for event in earlier
-                if event.trace_id == trace and event.event_type in precedent_index.READ_BACK_TYPES
+                if event.trace_id == trace and event.event_type in precedent_search.READ_TYPES
             ]
             for trace in needed.finished
         },
@@ -228,7 +229,7 @@ def test_a_pass_for_one_projection_makes_its_rows_and_none_of_the_others(project
     own = {
         "context_graph": {"nodes", "edges"},
         "trace_summary": {"started"},
-        "precedent_index": {"evaluations", "precedents"},
+        "precedent_index": {"evaluations", "precedents", "documents"},
     }[projection]
     whole = rows_of(run(LOG))
     assert all(whole[name] for name in own)

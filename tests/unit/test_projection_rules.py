@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from decisiongraph_service.domain import canonical, projection_digest, vocabulary
 from decisiongraph_service.domain.context_graph import EdgeRow, NodeRow
 from decisiongraph_service.domain.events import ProjectedEvent
-from decisiongraph_service.domain.precedent_index import PrecedentRow, precedents, source_of
+from decisiongraph_service.domain.precedent_index import PrecedentRow, precedents, source
 from decisiongraph_service.domain.projection_digest import DigestText
 from decisiongraph_service.domain.projection_pass import Before, Changes, Pass
+from decisiongraph_service.domain.timestamps import parse_rfc3339 as micros
 from decisiongraph_service.domain.trace_summary import TraceSummaryRow
 
 Entry = tuple[str, str, Mapping[str, Any]]
@@ -123,7 +124,7 @@ EMITTED: Final[list[tuple[str, Mapping[str, Any], list[str], list[tuple[str, str
             ("action_targets_entity", "action:a", "entity:account:9"),
         ],
     ),
-    ("ActionCommitted", {"action_id": "a"}, ["action:a"], [("trace_committed_action", "trace:t", "action:a")]),
+    ("ActionCommitted", {"action_id": "a", "status": "success"}, ["action:a"], [("trace_committed_action", "trace:t", "action:a")]),
     ("TraceFinished", {"outcome": "success"}, NO_NODES, []),
     ("WorkflowReviewRequested", {"review_id": "r"}, NO_NODES, []),
 ]
@@ -212,7 +213,7 @@ def test_a_placeholder_belongs_to_the_trace_that_mentions_it_first() -> None:
         ("t", "TraceStarted", STARTED),
         ("u", "TraceStarted", STARTED),
         ("u", "ApprovalRecorded", approval()),
-        ("u", "ActionCommitted", {"action_id": "a"}),
+        ("u", "ActionCommitted", {"action_id": "a", "status": "success"}),
         ("t", "ExceptionRequested", EXCEPTION),
         ("t", "ActionProposed", ACTION),
     )
@@ -233,7 +234,7 @@ def test_an_open_trace_counts_one_event_and_stays_at_its_start(system: str | Non
     others: list[Entry] = [("t", row[0], row[1]) for _, row in OTHERS]
     changes = undamaged(("t", "TraceStarted", started), *others)
     when = "2026-01-01T00:00:01Z"
-    expected = TraceSummaryRow("t", "w", "t", "order", "1", system, None, when, None, 1, 1)
+    expected = TraceSummaryRow("t", "w", "t", "order", "1", system, None, when, None, 1, 1, 1, micros(when), None)
     assert changes.summaries.started == [expected]
     assert changes.summaries.finishes == []
 
@@ -243,7 +244,7 @@ def test_a_finished_trace_counts_two_events_however_many_it_has() -> None:
     changes = undamaged(("t", "TraceStarted", STARTED), *others, ("t", "TraceFinished", {"outcome": "failure"}))
     end = 2 + len(others)
     began, ended = "2026-01-01T00:00:01Z", f"2026-01-01T00:00:{end:02}Z"
-    expected = TraceSummaryRow("t", "w", "t", "order", "1", None, "failure", began, ended, 2, end)
+    expected = TraceSummaryRow("t", "w", "t", "order", "1", None, "failure", began, ended, 2, end, 1, micros(began), micros(ended))
     assert changes.summaries.started == [expected]
 
 
@@ -274,8 +275,8 @@ def test_precedents_appear_at_the_finish_only_and_of_evaluations_and_exceptions_
         PrecedentRow("e7", 7, "t", "cap", "1", None, "order", system, "1"),
     ]
     assert undamaged(*entries).precedents == expected
-    sources = [source for one in log_of(*entries) if one.trace_id == "t" and (source := source_of(one)) is not None]
-    assert precedents("t", sources) == expected
+    found = [source(one, json.loads(one.canonical_payload)) for one in log_of(*entries) if one.trace_id == "t"]
+    assert precedents("t", [one for one in found if one is not None]) == expected
 
 
 # --- digests ---
@@ -301,9 +302,10 @@ def test_the_text_of_a_row_is_sorted_ascii_json(texts: list[str], numbers: tuple
     assert projection_digest.edge_json(edge) == json_of(edge_row)
     node = NodeRow(f"input:{a}", b, one, c)
     assert projection_digest.node_json(node) == json_of({**node._asdict(), "node_type": "input", "attrs": {}})
-    summary = TraceSummaryRow(a, b, c, d, e, f, maybe, g, None if null else h, one, two)
+    summary = TraceSummaryRow(a, b, c, d, e, f, maybe, g, None if null else h, one, two, one, two, None)
     columns = dataclasses.asdict(summary)
-    del columns["primary_entity_system"]
+    for outside in ("primary_entity_system", "started_log_seq", "started_micros", "finished_micros"):
+        del columns[outside]
     assert projection_digest.summary_json(summary) == json_of(columns)
     precedent = PrecedentRow(a, one, b, c, d, maybe, e, None if null else f, g)
     assert projection_digest.precedent_json(precedent) == json_of(precedent._asdict())

@@ -41,6 +41,19 @@ class EdgeRow(NamedTuple):
         return f"{self.edge_type}:{self.from_node_id}:{self.to_node_id}:{self.event_id}"
 
 
+INCOMING_EDGE_TYPES: Final[Mapping[str, Sequence[str]]] = {
+    "trace": (vocabulary.TRACE_CITED_PRECEDENT,),
+    "actor": (vocabulary.EXCEPTION_APPROVED_BY,),
+    "entity": (vocabulary.ACTION_TARGETS_ENTITY, vocabulary.TRACE_INVOLVES_ENTITY),
+    "input": (vocabulary.TRACE_OBSERVED_INPUT,),
+    "policy": (vocabulary.TRACE_EVALUATED_POLICY,),
+    "exception": (vocabulary.TRACE_REQUESTED_EXCEPTION,),
+    "action": (vocabulary.TRACE_COMMITTED_ACTION, vocabulary.TRACE_PROPOSED_ACTION),
+}
+"""By type of a node, the types of edges that can end there."""
+TYPES_WITH_OUTGOING_EDGES: Final = frozenset(("trace", "exception", "action"))
+"""Types of nodes that edges can begin at."""
+
 _Link = tuple[str, str, str]
 """Edge type, from, to."""
 _Emitted = tuple[Sequence[str], Sequence[_Link]]

@@ -6,12 +6,10 @@ Source: docs/reference/PROJECTION_AND_REPLAY_SEMANTICS.md, policy-evaluation ind
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-import orjson
-
 from decisiongraph_service.domain import text, vocabulary
 from decisiongraph_service.domain.events import ProjectedEvent
 
-READ_BACK_TYPES = (vocabulary.TRACE_STARTED, vocabulary.POLICY_EVALUATED, vocabulary.EXCEPTION_REQUESTED)
+SOURCE_TYPES = (vocabulary.TRACE_STARTED, vocabulary.POLICY_EVALUATED, vocabulary.EXCEPTION_REQUESTED)
 """The events of a trace that its precedent rows are made of."""
 
 
@@ -82,18 +80,13 @@ def source(event: ProjectedEvent, payload: Mapping[str, Any]) -> Source | None:
         entity = payload["primary_entity"]
         parts = text.member(entity, "entity_type"), text.member(entity, "entity_id")
         third = text.optional_member(entity, "system")
-    elif event.event_type in READ_BACK_TYPES:
+    elif event.event_type in SOURCE_TYPES:
         policy = payload["policy"]
         parts = text.member(policy, "policy_id"), text.member(policy, "policy_version")
         third = text.member(payload, "exception_id") if event.event_type == vocabulary.EXCEPTION_REQUESTED else None
     else:
         return None
     return Source(event.event_type, event.event_id, event.log_seq, *parts, third)
-
-
-def source_of(event: ProjectedEvent) -> Source | None:
-    """The same of an event whose payload was not parsed yet."""
-    return source(event, orjson.loads(event.canonical_payload)) if event.event_type in READ_BACK_TYPES else None
 
 
 def precedents(trace_id: str, sources: Iterable[Source]) -> list[PrecedentRow]:

@@ -6,13 +6,15 @@ the log before its first event is given to it.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 
-from decisiongraph_service.domain import canonical, errors, precedent_index, vocabulary
+from decisiongraph_service.domain import canonical, errors, precedent_index, precedent_search, vocabulary
 from decisiongraph_service.domain.context_graph import GraphChanges
 from decisiongraph_service.domain.events import ProjectedEvent
 from decisiongraph_service.domain.precedent_index import PolicyEvaluationRow, PrecedentRow, Source
+from decisiongraph_service.domain.precedent_search import Document, DocumentRow, Facts
 from decisiongraph_service.domain.trace_summary import SummaryChanges
 
 
@@ -23,7 +25,7 @@ class Before:
     event_counts: Mapping[str, int] = field(default_factory=dict)
     """By trace: the number of its events."""
     read_back: Mapping[str, Sequence[ProjectedEvent]] = field(default_factory=dict)
-    """By trace that is finished in the pass: its events of `precedent_index.READ_BACK_TYPES`, in their order."""
+    """By trace that is finished in the pass: its events of `precedent_search.READ_TYPES`, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class Changes:
     summaries: SummaryChanges = field(default_factory=SummaryChanges)
     evaluations: list[PolicyEvaluationRow] = field(default_factory=list)
     precedents: list[PrecedentRow] = field(default_factory=list)
+    documents: list[DocumentRow] = field(default_factory=list)
     finished: dict[str, int] = field(default_factory=dict)
     """By trace that was finished: log position of its TraceFinished."""
     damage: errors.EventDamaged | None = None
@@ -64,6 +67,28 @@ def needed(events: Sequence[ProjectedEvent]) -> Needed:
     return Needed(frozenset(going_on), frozenset(finished & going_on))
 
 
+class _Told:
+    """What the events of one trace have told so far of its precedent rows and of its document."""
+
+    def __init__(self) -> None:
+        self.sources: list[Source] = []
+        self._facts: list[tuple[str, Facts]] = []
+
+    def hear(self, event: ProjectedEvent, payload: Mapping[str, Any]) -> None:
+        """The next event. Raises KeyError or TypeError, and keeps nothing of it, if its payload has another shape."""
+        source = precedent_index.source(event, payload)
+        facts = precedent_search.facts(event.event_type, payload)
+        if source is not None:
+            self.sources.append(source)
+        if facts is not None:
+            self._facts.append((event.event_type, facts))
+
+    def document(self, finish: ProjectedEvent) -> DocumentRow:
+        """The document of the trace, once it is finished."""
+        document = Document(self._facts)
+        return DocumentRow(finish.log_seq, finish.trace_id, document.features, document.keys)
+
+
 class Pass:
     """Applies events in their order, in any number of slices, up to the first that is damaged."""
 
@@ -77,10 +102,11 @@ class Pass:
         """
         self.changes = Changes(position)
         self._counts = dict(before.event_counts)
-        self._sources: dict[str, list[Source]] = {
-            trace_id: [source for event in events if (source := precedent_index.source_of(event)) is not None]
-            for trace_id, events in before.read_back.items()
-        }
+        self._told: dict[str, _Told] = {}
+        for trace_id, events in before.read_back.items():
+            told = self._told.setdefault(trace_id, _Told())
+            for event in events:
+                told.hear(event, orjson.loads(event.canonical_payload))
         self._graph = vocabulary.CONTEXT_GRAPH in projections
         self._summaries = vocabulary.TRACE_SUMMARY in projections
         self._precedents = vocabulary.PRECEDENT_INDEX in projections
@@ -121,13 +147,14 @@ class Pass:
         try:
             # Rows first, then what is kept of them: an event that cannot be applied leaves nothing behind.
             payload = orjson.loads(event.canonical_payload)
-            source = evaluation = finished = None
+            finished = evaluation = None
             if self._precedents:
-                source = precedent_index.source(event, payload)
+                told = self._told.setdefault(event.trace_id, _Told())
+                told.hear(event, payload)
                 if event.event_type == vocabulary.POLICY_EVALUATED:
                     evaluation = precedent_index.policy_evaluation(event, payload)
                 elif event.event_type == vocabulary.TRACE_FINISHED:
-                    finished = precedent_index.precedents(event.trace_id, self._sources.get(event.trace_id, ()))
+                    finished = precedent_index.precedents(event.trace_id, told.sources), told.document(event)
             if self._summaries:
                 changes.summaries.apply(event)
             if self._graph:
@@ -136,11 +163,10 @@ class Pass:
             raise errors.EventDamaged(
                 event.event_id, event.log_seq, f"its payload does not have the shape of {event.event_type}"
             ) from error
-        if source is not None:
-            self._sources.setdefault(event.trace_id, []).append(source)
         if evaluation is not None:
             changes.evaluations.append(evaluation)
         if finished is not None:
-            self._sources.pop(event.trace_id, None)
+            self._told.pop(event.trace_id)
             changes.finished[event.trace_id] = event.log_seq
-            changes.precedents.extend(finished)
+            changes.precedents.extend(finished[0])
+            changes.documents.append(finished[1])

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import orjson
 
-from decisiongraph_service.domain import text, vocabulary
+from decisiongraph_service.domain import text, timestamps, vocabulary
 from decisiongraph_service.domain.events import ProjectedEvent, StoredEvent
 
 
@@ -23,7 +23,7 @@ class TraceSummaryRow:
     primary_entity_type: str
     primary_entity_id: str
     primary_entity_system: str | None
-    """The only column outside the digest."""
+    """This column and those behind `last_log_seq` are outside the digest."""
     outcome: str | None
     """`None` until the trace is finished."""
     started_at: str
@@ -32,6 +32,12 @@ class TraceSummaryRow:
     """1 for an open trace, 2 for a finished one: only the events that had an effect here."""
     last_log_seq: int
     """Log position of the last event that had an effect here."""
+    started_log_seq: int
+    """Log position of the TraceStarted event: the order of lists."""
+    started_micros: int
+    """The instant of `started_at` in microseconds since 1970-01-01T00:00:00Z."""
+    finished_micros: int | None
+    """The instant of `finished_at`."""
 
 
 class TraceFinish(NamedTuple):
@@ -41,6 +47,7 @@ class TraceFinish(NamedTuple):
     outcome: str
     finished_at: str
     last_log_seq: int
+    finished_micros: int
 
 
 def apply(row: TraceSummaryRow | None, event: ProjectedEvent | StoredEvent) -> TraceSummaryRow | None:
@@ -84,7 +91,10 @@ class SummaryChanges:
                 self._started[event.trace_id] = _finished(row, event)
             else:
                 outcome = text.member(orjson.loads(event.canonical_payload), "outcome")
-                self.finishes.append(TraceFinish(event.trace_id, outcome, event.occurred_at, event.log_seq))
+                finished_micros = timestamps.parse_rfc3339(event.occurred_at)
+                self.finishes.append(
+                    TraceFinish(event.trace_id, outcome, event.occurred_at, event.log_seq, finished_micros)
+                )
 
 
 def _started(event: ProjectedEvent | StoredEvent) -> TraceSummaryRow:
@@ -102,6 +112,9 @@ def _started(event: ProjectedEvent | StoredEvent) -> TraceSummaryRow:
         finished_at=None,
         event_count=1,
         last_log_seq=event.log_seq,
+        started_log_seq=event.log_seq,
+        started_micros=timestamps.parse_rfc3339(event.occurred_at),
+        finished_micros=None,
     )
 
 
@@ -112,4 +125,5 @@ def _finished(row: TraceSummaryRow, event: ProjectedEvent | StoredEvent) -> Trac
         finished_at=event.occurred_at,
         event_count=row.event_count + 1,
         last_log_seq=event.log_seq,
+        finished_micros=timestamps.parse_rfc3339(event.occurred_at),
     )

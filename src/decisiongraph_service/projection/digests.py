@@ -9,6 +9,7 @@ from decisiongraph_service.domain.projection_digest import DigestText
 from decisiongraph_service.domain.vocabulary import TenantId
 from decisiongraph_service.storage import (
     context_graph,
+    precedent_documents,
     precedent_index,
     projection_digests,
     projection_state,
@@ -60,6 +61,7 @@ _SECTIONS: Final[dict[str, Sequence[_Section]]] = {
             before="[",
         ),
         _Section(precedent_index.iterate_evaluations, lambda row: row.log_seq, None, before=""),
+        _Section(precedent_documents.iterate, lambda row: row.finished_log_seq, None, before=""),
     ),
 }
 _CLOSING: Final = {

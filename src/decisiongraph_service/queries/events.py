@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from decisiongraph_service.domain import errors, timestamps
+from decisiongraph_service.domain import errors
 from decisiongraph_service.domain.events import StoredEvent
 from decisiongraph_service.domain.vocabulary import TenantId
+from decisiongraph_service.queries import bounds
 from decisiongraph_service.queries.event_pages import ForwardRead
 from decisiongraph_service.queries.paging import PageTokens, Parameter
 from decisiongraph_service.storage import event_log
@@ -113,10 +114,10 @@ class EventQueries:
 
 
 def _filter(wanted: EventsWanted) -> EventFilter:
-    since = _instant("since_occurred_at", wanted.since_occurred_at)
-    until = _instant("until_occurred_at", wanted.until_occurred_at)
-    _require_order("occurred_at", since, until)
-    _require_order("log_seq", wanted.since_log_seq, wanted.until_log_seq)
+    since = bounds.instant("since_occurred_at", wanted.since_occurred_at)
+    until = bounds.instant("until_occurred_at", wanted.until_occurred_at)
+    bounds.require_order("occurred_at", since, until)
+    bounds.require_order("log_seq", wanted.since_log_seq, wanted.until_log_seq)
     return EventFilter(
         trace_id=wanted.trace_id or None,
         event_type=wanted.event_type or None,
@@ -128,19 +129,3 @@ def _filter(wanted: EventsWanted) -> EventFilter:
         since_occurred_micros=since,
         until_occurred_micros=until,
     )
-
-
-def _instant(field: str, text: str) -> int | None:
-    if not text:
-        return None
-    try:
-        return timestamps.parse_rfc3339(text)
-    except ValueError as error:
-        raise errors.InvalidArgument([errors.Violation(field, "TIMESTAMP", str(error))]) from error
-
-
-def _require_order(name: str, since: int | None, until: int | None) -> None:
-    if since is not None and until is not None and since > until:
-        raise errors.InvalidArgument(
-            [errors.Violation(f"since_{name}", "ABOVE_UPPER_BOUND", f"is above until_{name}; swap or widen the bounds")]
-        )

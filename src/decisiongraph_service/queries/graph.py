@@ -9,10 +9,9 @@ from decisiongraph_service.domain.context_graph import EdgeRow, NodeRow
 from decisiongraph_service.domain.graph_walk import GraphWalk
 from decisiongraph_service.domain.vocabulary import TenantId
 from decisiongraph_service.queries import freshness, paging
-from decisiongraph_service.queries.freshness import Freshness, FreshnessWait, ReadPosition
+from decisiongraph_service.queries.freshness import Freshness, FreshnessWait, Reading, ReadPosition
 from decisiongraph_service.queries.paging import PageTokens
-from decisiongraph_service.storage import context_graph, projection_state
-from decisiongraph_service.storage.database import Database, TenantTransaction
+from decisiongraph_service.storage import context_graph
 
 DEFAULT_DEPTH: Final = 1
 DEFAULT_NODES: Final = 100
@@ -22,9 +21,11 @@ OUTGOING: Final = "outgoing"
 INCOMING: Final = "incoming"
 BOTH: Final = "both"
 
+_PROJECTIONS: Final = (vocabulary.CONTEXT_GRAPH,)
 _EDGES_LIST: Final = "ListNodeEdges"
 _EDGES_OF_ONE_EVENT: Final = 2
 """Most edges that one event makes, and so the most with one log position."""
+_EDGES_AT_ONCE: Final = 200
 _ROW_OVERHEAD_BYTES: Final = 300
 _MOST_ROWS_OF_A_LEVEL: Final = 3 * paging.MAX_ANSWER_BYTES // _ROW_OVERHEAD_BYTES
 """More are not read: with so many the answer is too large whatever they hold."""
@@ -70,8 +71,7 @@ class EdgesPage:
 class GraphQueries:
     """Questions to the context graph."""
 
-    def __init__(self, database: Database, page_tokens: PageTokens, freshness_wait: FreshnessWait) -> None:
-        self._database = database
+    def __init__(self, page_tokens: PageTokens, freshness_wait: FreshnessWait) -> None:
         self._page_tokens = page_tokens
         self._freshness_wait = freshness_wait
 
@@ -84,11 +84,10 @@ class GraphQueries:
             InvalidArgument: `as_of_log_seq` is beyond the log, or the answer would be too large.
             ProjectionOutOfDate: the graph is behind what `freshness_wanted` asks for.
         """
-        await self._freshness_wait.until_fresh(tenant_id, vocabulary.CONTEXT_GRAPH, freshness_wanted)
-        async with self._database.tenant_snapshot(tenant_id) as snapshot:
-            position = await freshness.fetch_position(snapshot, vocabulary.CONTEXT_GRAPH)
+        async with self._freshness_wait.reading(tenant_id, _PROJECTIONS, freshness_wanted) as reading:
+            snapshot, position = reading.snapshot, reading.position
+            generation = reading.generations[vocabulary.CONTEXT_GRAPH]
             until = freshness.checked_as_of(wanted.as_of_log_seq, position.head_log_seq)
-            live = await projection_state.fetch_live_one(snapshot, vocabulary.CONTEXT_GRAPH)
             walk = GraphWalk(
                 wanted.center,
                 max_depth=wanted.max_depth,
@@ -100,15 +99,16 @@ class GraphQueries:
                 walk.step(
                     await context_graph.fetch_edges_touching(
                         snapshot,
-                        live.generation,
+                        generation,
                         walk.frontier,
                         edge_types=wanted.edge_types,
                         until_log_seq=until,
                         limit=min(walk.edges_wanted, _MOST_ROWS_OF_A_LEVEL),
+                        max_bytes=paging.MAX_ANSWER_BYTES,
                     )
                 )
                 _check_size(walk.edges.values())
-            nodes = await context_graph.fetch_nodes(snapshot, live.generation, walk.node_ids, until_log_seq=until)
+            nodes = await context_graph.fetch_nodes(snapshot, generation, walk.node_ids, until_log_seq=until)
         if wanted.as_of_log_seq is not None:
             position = ReadPosition(min(wanted.as_of_log_seq, position.log_seq), position.head_log_seq)
         edges = [walk.edges[edge_id] for edge_id in sorted(walk.edges)]
@@ -137,28 +137,41 @@ class GraphQueries:
         if page_token:
             decoded = self._page_tokens.decode(_EDGES_LIST, tenant_id, (node_id, direction), page_token)
             place = int(decoded[0] or 0), str(decoded[1])
-        await self._freshness_wait.until_fresh(tenant_id, vocabulary.CONTEXT_GRAPH, freshness_wanted)
-        async with self._database.tenant_snapshot(tenant_id) as snapshot:
-            position = await freshness.fetch_position(snapshot, vocabulary.CONTEXT_GRAPH)
-            edges = await _edges_after(snapshot, node_id, direction, place, page_size + 1)
+        async with self._freshness_wait.reading(tenant_id, _PROJECTIONS, freshness_wanted) as reading:
+            edges = await _edges_after(reading, node_id, direction, place, page_size + 1)
         fitting = min(page_size, paging.fit(map(_edge_bytes, edges)))
         token = None
         if fitting < len(edges):
             last = edges[fitting - 1]
             token = self._page_tokens.encode(_EDGES_LIST, tenant_id, (node_id, direction), (last.log_seq, last.edge_id))
-        return EdgesPage(edges[:fitting], token, position)
+        return EdgesPage(edges[:fitting], token, reading.position)
 
 
 async def _edges_after(
-    snapshot: TenantTransaction, node_id: str, direction: str, place: tuple[int, str], count: int
+    reading: Reading, node_id: str, direction: str, place: tuple[int, str], count: int
 ) -> list[EdgeRow]:
-    """The next edges after a place, in order."""
-    live = await projection_state.fetch_live_one(snapshot, vocabulary.CONTEXT_GRAPH)
+    """Up to `count` edges after a place, in order, read in chunks so that long ids never pile up beyond one answer."""
+    edges: list[EdgeRow] = []
+    size = 0
+    while len(edges) < count and size <= paging.MAX_ANSWER_BYTES:
+        limit = min(_EDGES_AT_ONCE, count - len(edges))
+        chunk = await _chunk_after(reading, node_id, direction, place, limit)
+        edges.extend(chunk)
+        size += sum(map(_edge_bytes, chunk))
+        if len(chunk) < limit:
+            break
+        place = chunk[-1].log_seq, chunk[-1].edge_id
+    return edges
+
+
+async def _chunk_after(
+    reading: Reading, node_id: str, direction: str, place: tuple[int, str], count: int
+) -> list[EdgeRow]:
     found: dict[str, EdgeRow] = {}
     for outgoing in [way for way in (True, False) if direction in (BOTH, OUTGOING if way else INCOMING)]:
         edges = await context_graph.fetch_node_edges(
-            snapshot,
-            live.generation,
+            reading.snapshot,
+            reading.generations[vocabulary.CONTEXT_GRAPH],
             node_id,
             outgoing=outgoing,
             from_log_seq=place[0],

@@ -7,14 +7,15 @@ from typing import Final
 from decisiongraph_service.domain import errors, vocabulary
 from decisiongraph_service.domain.vocabulary import TenantId
 from decisiongraph_service.queries import freshness, paging
-from decisiongraph_service.queries.freshness import Freshness, FreshnessWait, ReadPosition
+from decisiongraph_service.queries.freshness import Freshness, FreshnessWait, Reading, ReadPosition
 from decisiongraph_service.queries.paging import PageTokens
-from decisiongraph_service.storage import precedent_index, projection_state
-from decisiongraph_service.storage.database import Database
+from decisiongraph_service.storage import precedent_index
 from decisiongraph_service.storage.precedent_index import Generations, PrecedentFilter, PrecedentHit
 
 DEFAULT_PAGE_SIZE: Final = 100
+PROJECTIONS: Final = (vocabulary.TRACE_SUMMARY, vocabulary.PRECEDENT_INDEX)
 _LIST: Final = "FindPrecedents"
+_HITS_AT_ONCE: Final = 200
 _HIT_OVERHEAD_BYTES: Final = 200
 
 
@@ -31,8 +32,7 @@ class PrecedentsPage:
 class PrecedentQueries:
     """Questions to the precedent index."""
 
-    def __init__(self, database: Database, page_tokens: PageTokens, freshness_wait: FreshnessWait) -> None:
-        self._database = database
+    def __init__(self, page_tokens: PageTokens, freshness_wait: FreshnessWait) -> None:
         self._page_tokens = page_tokens
         self._freshness_wait = freshness_wait
 
@@ -51,32 +51,45 @@ class PrecedentQueries:
             InvalidArgument: a version without its policy, an entity without its type, or a foreign `page_token`.
             ProjectionOutOfDate: a projection is behind what `freshness_wanted` asks for.
         """
-        _check_companions(wanted)
+        check_companions(wanted)
         page_size = page_size or DEFAULT_PAGE_SIZE
         parameters = astuple(wanted)
         before = freshness.WHOLE_LOG
         if page_token:
             before = int(self._page_tokens.decode(_LIST, tenant_id, parameters, page_token)[0] or 0)
-        for projection in (vocabulary.TRACE_SUMMARY, vocabulary.PRECEDENT_INDEX):
-            await self._freshness_wait.until_fresh(tenant_id, projection, freshness_wanted)
-        async with self._database.tenant_snapshot(tenant_id) as snapshot:
-            positions = [
-                await freshness.fetch_position(snapshot, projection)
-                for projection in (vocabulary.TRACE_SUMMARY, vocabulary.PRECEDENT_INDEX)
-            ]
-            generations = Generations(
-                (await projection_state.fetch_live_one(snapshot, vocabulary.TRACE_SUMMARY)).generation,
-                (await projection_state.fetch_live_one(snapshot, vocabulary.PRECEDENT_INDEX)).generation,
-            )
-            hits = await precedent_index.find(snapshot, generations, wanted, before=before, limit=page_size + 1)
+        async with self._freshness_wait.reading(tenant_id, PROJECTIONS, freshness_wanted) as reading:
+            hits = await _next_hits(reading, wanted, before, page_size + 1)
         fitting = min(page_size, paging.fit(map(_hit_bytes, hits)))
         token = None
         if fitting < len(hits):
             token = self._page_tokens.encode(_LIST, tenant_id, parameters, (hits[fitting - 1].last_log_seq,))
-        return PrecedentsPage(hits[:fitting], token, min(positions, key=lambda position: position.log_seq))
+        return PrecedentsPage(hits[:fitting], token, reading.position)
 
 
-def _check_companions(wanted: PrecedentFilter) -> None:
+async def _next_hits(reading: Reading, wanted: PrecedentFilter, before: int, count: int) -> list[PrecedentHit]:
+    """Up to `count` hits, read in chunks so that long texts never pile up beyond one answer."""
+    generations = Generations(
+        reading.generations[vocabulary.TRACE_SUMMARY], reading.generations[vocabulary.PRECEDENT_INDEX]
+    )
+    hits: list[PrecedentHit] = []
+    size = 0
+    while len(hits) < count and size <= paging.MAX_ANSWER_BYTES:
+        limit = min(_HITS_AT_ONCE, count - len(hits))
+        chunk = await precedent_index.find(reading.snapshot, generations, wanted, before=before, limit=limit)
+        hits.extend(chunk)
+        size += sum(map(_hit_bytes, chunk))
+        if len(chunk) < limit:
+            break
+        before = chunk[-1].last_log_seq
+    return hits
+
+
+def check_companions(wanted: PrecedentFilter) -> None:
+    """A version goes with its policy, an entity with its type.
+
+    Raises:
+        InvalidArgument: one is without the other.
+    """
     found = [
         errors.Violation(name, "REQUIRED", f"is needed beside {other}")
         for name, other, missing in (

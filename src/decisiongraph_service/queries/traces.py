@@ -9,7 +9,7 @@ from decisiongraph_service.domain.events import StoredEvent
 from decisiongraph_service.domain.trace_summary import TraceSummaryRow
 from decisiongraph_service.domain.vocabulary import TenantId
 from decisiongraph_service.queries import freshness, paging
-from decisiongraph_service.queries.freshness import Freshness, FreshnessWait, ReadPosition
+from decisiongraph_service.queries.freshness import Freshness, FreshnessWait, Reading, ReadPosition
 from decisiongraph_service.queries.paging import PageTokens
 from decisiongraph_service.storage import event_log
 from decisiongraph_service.storage import trace_summary as trace_summary_rows
@@ -19,6 +19,7 @@ DEFAULT_PAGE_SIZE: Final = 100
 MAX_TIMELINE_EVENTS: Final = 1_000
 """Most events that `get_trace` answers; the rest is read page by page."""
 
+_PROJECTIONS: Final = (vocabulary.TRACE_SUMMARY,)
 _EVENTS_LIST: Final = "ListTraceEvents"
 _CHUNK: Final = 64
 
@@ -62,14 +63,13 @@ class TraceQueries:
             InvalidArgument: `as_of_log_seq` lies beyond the log.
             ProjectionOutOfDate: the summary is behind what `freshness_wanted` asks for.
         """
-        await self._freshness_wait.until_fresh(tenant_id, vocabulary.TRACE_SUMMARY, freshness_wanted)
-        async with self._database.tenant_snapshot(tenant_id) as snapshot:
-            position = await freshness.fetch_position(snapshot, vocabulary.TRACE_SUMMARY)
+        async with self._freshness_wait.reading(tenant_id, _PROJECTIONS, freshness_wanted) as reading:
+            snapshot, position = reading.snapshot, reading.position
             until = freshness.checked_as_of(as_of_log_seq, position.head_log_seq)
             newest = await event_log.fetch_newest_of_trace(snapshot, trace_id, until_log_seq=until)
             if newest is None:
                 raise errors.NotFound("trace", trace_id)
-            summary = await _summary(snapshot, trace_id, newest, as_of=as_of_log_seq is not None)
+            summary = await _summary(reading, trace_id, newest, as_of=as_of_log_seq is not None)
             timeline = await self._page(
                 snapshot, trace_id, None, after=-1, until_log_seq=until, page_size=MAX_TIMELINE_EVENTS
             )
@@ -139,8 +139,12 @@ class TraceQueries:
         return TraceEventsPage(events[:fitting], token)
 
 
-async def _summary(snapshot: TenantTransaction, trace_id: str, newest: StoredEvent, *, as_of: bool) -> TraceSummaryRow:
-    row = None if as_of else await trace_summary_rows.fetch(snapshot, trace_id)
+async def _summary(reading: Reading, trace_id: str, newest: StoredEvent, *, as_of: bool) -> TraceSummaryRow:
+    snapshot = reading.snapshot
+    row = None
+    if not as_of:
+        generation = reading.generations[vocabulary.TRACE_SUMMARY]
+        row = await trace_summary_rows.fetch(snapshot, generation, trace_id)
     if row is not None:
         return row
     # As the log stood at a position: the same rules over the only events that the summary can depend on.

@@ -7,6 +7,7 @@ from decisiongraph_service.domain import timestamps
 from decisiongraph_service.domain.append_batch import Placed
 from decisiongraph_service.domain.events import Actor, Event, JsonValue, Source, StoredEvent
 from decisiongraph_service.queries.freshness import ReadPosition
+from decisiongraph_service.queries.trace_list import ListedTrace
 from decisiongraph_service.queries.traces import Trace
 from decisiongraph_service.rpc import struct_json, typed_payload
 
@@ -96,7 +97,7 @@ def placed_event_to_receipt(placed: Placed) -> event_pb2.EventReceipt:
     )
 
 
-def trace_summary_to_message(trace: Trace) -> trace_pb2.TraceSummary:
+def trace_summary_to_message(trace: Trace | ListedTrace) -> trace_pb2.TraceSummary:
     """The summary of a trace, with the true number of its events."""
     row = trace.summary
     return trace_pb2.TraceSummary(

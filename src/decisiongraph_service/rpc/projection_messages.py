@@ -1,13 +1,17 @@
 """Projections, rows of the graph, failures and replay jobs as messages of the contract."""
 
 import json
+from collections.abc import Sequence
 
 from decisiongraph.v1 import graph_pb2, precedent_pb2, projection_pb2, query_service_pb2, replay_pb2
-from decisiongraph_service.domain import timestamps
+from decisiongraph_service.domain import precedent_search, timestamps
 from decisiongraph_service.domain.context_graph import EdgeRow, NodeRow
+from decisiongraph_service.domain.precedent_search import Term
 from decisiongraph_service.domain.replay import ReplayJob
 from decisiongraph_service.queries.health import Health, ProjectionHealth
-from decisiongraph_service.rpc import struct_json
+from decisiongraph_service.queries.ranked_precedents import RankedPage
+from decisiongraph_service.rpc import messages, struct_json
+from decisiongraph_service.storage.precedent_documents import RankedHit
 from decisiongraph_service.storage.precedent_index import PrecedentHit
 from decisiongraph_service.storage.projection_failures import ProjectionFailure
 
@@ -127,6 +131,33 @@ def precedent_to_message(hit: PrecedentHit) -> precedent_pb2.Precedent:
         finished_at=hit.finished_at,
         policy_id=hit.policy_id,
         policy_version=hit.policy_version,
+    )
+
+
+def ranked_page_to_response(page: RankedPage) -> query_service_pb2.FindPrecedentsResponse:
+    """A page of a ranked search, each hit with what matched."""
+    keys = [term.key for term in page.terms]
+    return query_service_pb2.FindPrecedentsResponse(
+        precedents=[_ranked_to_message(hit, page.terms, keys) for hit in page.hits],
+        next_page_token=page.next_page_token,
+        position=messages.position_to_message(page.position),
+    )
+
+
+def _ranked_to_message(hit: RankedHit, terms: Sequence[Term], keys: Sequence[int]) -> precedent_pb2.Precedent:
+    return precedent_pb2.Precedent(
+        trace_id=hit.document.trace_id,
+        workflow=hit.workflow,
+        title=hit.title,
+        outcome=hit.outcome,
+        finished_at=hit.finished_at,
+        policy_id=hit.policy_id,
+        policy_version=hit.policy_version,
+        score=hit.score,
+        features=[
+            precedent_pb2.PrecedentFeature(feature=term.feature, value=term.value, weight=term.weight, result=result)
+            for term, result in precedent_search.matches(terms, keys, hit.document)
+        ],
     )
 
 

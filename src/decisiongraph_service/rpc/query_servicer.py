@@ -7,13 +7,14 @@ from typing import Any, Protocol
 import grpc
 
 from decisiongraph.v1 import query_service_pb2, query_service_pb2_grpc
-from decisiongraph_service.domain import errors
 from decisiongraph_service.queries import graph
 from decisiongraph_service.queries.events import EventQueries, EventsWanted
 from decisiongraph_service.queries.freshness import Freshness
 from decisiongraph_service.queries.graph import GraphQueries, GraphWanted
 from decisiongraph_service.queries.health import HealthQueries
 from decisiongraph_service.queries.precedents import PrecedentQueries
+from decisiongraph_service.queries.ranked_precedents import Likeness, RankedPrecedentQueries
+from decisiongraph_service.queries.trace_list import TraceList, TracesWanted
 from decisiongraph_service.queries.traces import TraceQueries
 from decisiongraph_service.queries.watch import EventWatches, Heartbeat
 from decisiongraph_service.rpc import messages, projection_messages
@@ -30,17 +31,21 @@ class QueryServicer(query_service_pb2_grpc.QueryServiceServicer):
     def __init__(
         self,
         traces: TraceQueries,
+        trace_list: TraceList,
         events: EventQueries,
         watches: EventWatches,
         graph_queries: GraphQueries,
         precedents: PrecedentQueries,
+        ranked_precedents: RankedPrecedentQueries,
         health: HealthQueries,
     ) -> None:
         self._traces = traces
+        self._trace_list = trace_list
         self._events = events
         self._watches = watches
         self._graph = graph_queries
         self._precedents = precedents
+        self._ranked_precedents = ranked_precedents
         self._health = health
 
     async def GetTrace(  # noqa: N802 - named by the contract
@@ -51,7 +56,7 @@ class QueryServicer(query_service_pb2_grpc.QueryServiceServicer):
             call.tenant(),
             request.trace_id,
             as_of_log_seq=request.as_of_log_seq if request.HasField("as_of_log_seq") else None,
-            freshness_wanted=_freshness(request),
+            freshness_wanted=_freshness(request, context),
         )
         with_payload = request.view != "SUMMARY"
         return query_service_pb2.GetTraceResponse(
@@ -61,6 +66,34 @@ class QueryServicer(query_service_pb2_grpc.QueryServiceServicer):
             ],
             position=messages.position_to_message(trace.position),
             next_page_token=trace.timeline.next_page_token,
+        )
+
+    async def ListTraces(  # noqa: N802 - named by the contract
+        self, request: query_service_pb2.ListTracesRequest, context: _Context
+    ) -> query_service_pb2.ListTracesResponse:
+        """A page of summaries."""
+        page = await self._trace_list.list_traces(
+            call.tenant(),
+            TracesWanted(
+                workflow=request.workflow,
+                outcome=request.outcome,
+                status=request.status,
+                primary_entity_type=request.primary_entity_type,
+                primary_entity_id=request.primary_entity_id,
+                since_started_at=request.since_started_at,
+                until_started_at=request.until_started_at,
+                since_finished_at=request.since_finished_at,
+                until_finished_at=request.until_finished_at,
+                query=request.query,
+            ),
+            page_size=request.page_size if request.HasField("page_size") else None,
+            page_token=request.page_token,
+            freshness_wanted=_freshness(request, context),
+        )
+        return query_service_pb2.ListTracesResponse(
+            traces=map(messages.trace_summary_to_message, page.traces),
+            next_page_token=page.next_page_token,
+            position=messages.position_to_message(page.position),
         )
 
     async def ListTraceEvents(  # noqa: N802 - named by the contract
@@ -144,7 +177,7 @@ class QueryServicer(query_service_pb2_grpc.QueryServiceServicer):
             edge_types=request.edge_types,
             as_of_log_seq=request.as_of_log_seq if request.HasField("as_of_log_seq") else None,
         )
-        found = await self._graph.get_context_graph(call.tenant(), wanted, _freshness(request))
+        found = await self._graph.get_context_graph(call.tenant(), wanted, _freshness(request, context))
         return query_service_pb2.GetContextGraphResponse(
             center=found.center,
             nodes=map(projection_messages.node_to_message, found.nodes),
@@ -163,7 +196,7 @@ class QueryServicer(query_service_pb2_grpc.QueryServiceServicer):
             direction=request.direction,
             page_size=request.page_size if request.HasField("page_size") else None,
             page_token=request.page_token,
-            freshness_wanted=_freshness(request),
+            freshness_wanted=_freshness(request, context),
         )
         return query_service_pb2.ListNodeEdgesResponse(
             edges=map(projection_messages.edge_to_message, page.edges),
@@ -174,9 +207,7 @@ class QueryServicer(query_service_pb2_grpc.QueryServiceServicer):
     async def FindPrecedents(  # noqa: N802 - named by the contract
         self, request: query_service_pb2.FindPrecedentsRequest, context: _Context
     ) -> query_service_pb2.FindPrecedentsResponse:
-        """A page of finished traces that match. Ranked searches are not implemented yet."""
-        if request.query or request.like_trace_id:
-            raise errors.Unimplemented("FindPrecedents with query or like_trace_id")
+        """A page of finished traces that match, newest first or the best first."""
         wanted = PrecedentFilter(
             policy_id=request.policy_id,
             policy_version=request.policy_version,
@@ -185,12 +216,22 @@ class QueryServicer(query_service_pb2_grpc.QueryServiceServicer):
             outcome=request.outcome,
             workflow=request.workflow,
         )
+        if request.query or request.like_trace_id:
+            ranked = await self._ranked_precedents.find(
+                call.tenant(),
+                Likeness(request.query, request.like_trace_id),
+                wanted,
+                page_size=request.page_size if request.HasField("page_size") else None,
+                page_token=request.page_token,
+                freshness_wanted=_freshness(request, context),
+            )
+            return projection_messages.ranked_page_to_response(ranked)
         page = await self._precedents.find(
             call.tenant(),
             wanted,
             page_size=request.page_size if request.HasField("page_size") else None,
             page_token=request.page_token,
-            freshness_wanted=_freshness(request),
+            freshness_wanted=_freshness(request, context),
         )
         return query_service_pb2.FindPrecedentsResponse(
             precedents=map(projection_messages.precedent_to_message, page.hits),
@@ -214,7 +255,9 @@ class _WithFreshness(Protocol):
     def HasField(self, field_name: Any) -> bool: ...  # noqa: N802 - named by protobuf
 
 
-def _freshness(request: _WithFreshness) -> Freshness:
+def _freshness(request: _WithFreshness, context: _Context) -> Freshness:
     return Freshness(
-        min_log_seq=request.min_log_seq if request.HasField("min_log_seq") else None, allow_stale=request.allow_stale
+        min_log_seq=request.min_log_seq if request.HasField("min_log_seq") else None,
+        allow_stale=request.allow_stale,
+        within_seconds=context.time_remaining(),
     )

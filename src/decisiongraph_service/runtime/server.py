@@ -42,7 +42,9 @@ from decisiongraph_service.queries.health import HealthQueries
 from decisiongraph_service.queries.jobs import JobQueries
 from decisiongraph_service.queries.paging import PageTokens
 from decisiongraph_service.queries.precedents import PrecedentQueries
+from decisiongraph_service.queries.ranked_precedents import RankedPrecedentQueries
 from decisiongraph_service.queries.readiness import Readiness
+from decisiongraph_service.queries.trace_list import TraceList
 from decisiongraph_service.queries.traces import TraceQueries
 from decisiongraph_service.queries.watch import EventWatches
 from decisiongraph_service.rpc import contract
@@ -242,6 +244,7 @@ class Server:
         projection_health = HealthQueries(database, page_tokens, clock=clock_micros)
         queries = QueryServicer(
             TraceQueries(database, page_tokens, freshness_wait),
+            TraceList(page_tokens, freshness_wait),
             EventQueries(database, page_tokens),
             EventWatches(
                 database,
@@ -249,8 +252,9 @@ class Server:
                 heartbeat_seconds=settings.heartbeat_seconds,
                 max_per_tenant=settings.max_watchers_per_tenant,
             ),
-            GraphQueries(database, page_tokens, freshness_wait),
-            PrecedentQueries(database, page_tokens, freshness_wait),
+            GraphQueries(page_tokens, freshness_wait),
+            PrecedentQueries(page_tokens, freshness_wait),
+            RankedPrecedentQueries(page_tokens, freshness_wait),
             projection_health,
         )
         admin = AdminServicer(

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from typing import Final
 
+from decisiongraph_service.domain import context_graph
 from decisiongraph_service.domain.context_graph import EdgeRow, NodeRow
 from decisiongraph_service.storage.database import TenantTransaction
 
@@ -25,36 +26,48 @@ _EDGES: Final = """
     ORDER BY edge_type || ':' || from_node_id || ':' || to_node_id || ':' || event_id
 """
 
-
 _EDGE_COLUMNS: Final = "log_seq, edge_type, from_node_id, to_node_id, event_id, trace_id, created_at"
 
-# Ranges of graph_edges_from and graph_edges_to for each node. A self-loop is found once.
+_EDGE_ID: Final = "edge_type || ':' || from_node_id || ':' || to_node_id || ':' || event_id"
+_REST_OF_EDGE_ID: Final = "from_node_id || ':' || to_node_id || ':' || event_id"
+
+# For each node the range of graph_edges_from, and of graph_edges_to_by_id for each type of edge that can end there: in
+# the order of ids, so that of a node with very many edges only the first are read. An edge between two of the nodes is
+# found once.
 _EDGES_TOUCHING: Final = f"""
     SELECT {_EDGE_COLUMNS}
     FROM (
-        SELECT edge.*
-        FROM unnest($3::bytea[]) AS node (node_key)
-        CROSS JOIN LATERAL (
-            SELECT {_EDGE_COLUMNS}
-            FROM graph_edges
-            WHERE tenant_id = $1 AND generation = $2 AND from_node_key = node.node_key AND log_seq <= $4
-            ORDER BY graph_edges.log_seq
-            LIMIT 1000000000
-        ) AS edge
-        UNION
-        SELECT edge.*
-        FROM unnest($3::bytea[]) AS node (node_key)
-        CROSS JOIN LATERAL (
-            SELECT {_EDGE_COLUMNS}
-            FROM graph_edges
-            WHERE tenant_id = $1 AND generation = $2 AND to_node_key = node.node_key AND log_seq <= $4
-            ORDER BY graph_edges.log_seq
-            LIMIT 1000000000
-        ) AS edge
-    ) AS touching
-    WHERE cardinality($5::text[]) = 0 OR edge_type = ANY ($5)
-    ORDER BY edge_type || ':' || from_node_id || ':' || to_node_id || ':' || event_id
-    LIMIT $6
+        SELECT touching.*,
+               sum(octet_length({_EDGE_ID})) OVER (ORDER BY {_EDGE_ID} ROWS UNBOUNDED PRECEDING)
+                   - octet_length({_EDGE_ID}) AS bytes_before
+        FROM (
+            SELECT edge.*
+            FROM unnest($3::bytea[]) AS node (node_key)
+            CROSS JOIN LATERAL (
+                SELECT {_EDGE_COLUMNS}
+                FROM graph_edges
+                WHERE tenant_id = $1 AND generation = $2 AND from_node_key = node.node_key AND log_seq <= $4
+                  AND (cardinality($5::text[]) = 0 OR edge_type = ANY ($5))
+                ORDER BY graph_edges.log_seq
+                LIMIT 1000000000
+            ) AS edge
+            UNION
+            SELECT edge.*
+            FROM unnest($7::bytea[], $8::text[]) AS node (node_key, edge_type)
+            CROSS JOIN LATERAL (
+                SELECT {_EDGE_COLUMNS}
+                FROM graph_edges
+                WHERE tenant_id = $1 AND generation = $2 AND to_node_key = node.node_key
+                  AND edge_type >= node.edge_type AND edge_type <= node.edge_type AND log_seq <= $4
+                ORDER BY edge_type, "left"({_REST_OF_EDGE_ID}, 64), {_REST_OF_EDGE_ID}
+                LIMIT $6
+            ) AS edge
+        ) AS touching
+        ORDER BY {_EDGE_ID}
+        LIMIT $6
+    ) AS first_ones
+    WHERE bytes_before <= $9
+    ORDER BY {_EDGE_ID}
 """
 
 # The primary key.
@@ -125,10 +138,34 @@ async def fetch_edges_touching(
     edge_types: Sequence[str],
     until_log_seq: int,
     limit: int,
+    max_bytes: int,
 ) -> list[EdgeRow]:
-    """The first edges by `edge_id` of those at either end of any of these nodes; no `edge_types`: of all types."""
-    keys = [node_key(node_id) for node_id in node_ids]
-    rows = await transaction.fetch(_EDGES_TOUCHING, generation, keys, until_log_seq, list(edge_types), limit)
+    """The first edges by `edge_id` of those at either end of any of these nodes; no `edge_types`: of all types.
+
+    At most `limit`, and none behind the one with which their ids together exceed `max_bytes`.
+    """
+    from_keys: list[bytes] = []
+    to_keys: list[bytes] = []
+    to_edge_types: list[str] = []
+    for node_id in node_ids:
+        node_type, key = node_id.partition(":")[0], node_key(node_id)
+        if node_type in context_graph.TYPES_WITH_OUTGOING_EDGES:
+            from_keys.append(key)
+        for edge_type in context_graph.INCOMING_EDGE_TYPES.get(node_type, ()):
+            if not edge_types or edge_type in edge_types:
+                to_keys.append(key)
+                to_edge_types.append(edge_type)
+    rows = await transaction.fetch(
+        _EDGES_TOUCHING,
+        generation,
+        from_keys,
+        until_log_seq,
+        list(edge_types),
+        limit,
+        to_keys,
+        to_edge_types,
+        max_bytes,
+    )
     return [EdgeRow(*row) for row in rows]
 
 

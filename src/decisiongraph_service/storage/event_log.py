@@ -159,6 +159,18 @@ _TRACE_EVENTS: Final = f"""
     LIMIT $5
 """
 
+_LENGTHS: Final = """
+    SELECT newest.trace_id, newest.trace_seq, newest.log_seq
+    FROM unnest($2::text[]) AS wanted (trace_id)
+    CROSS JOIN LATERAL (
+        SELECT trace_id, trace_seq, log_seq
+        FROM events
+        WHERE tenant_id = $1 AND trace_id = wanted.trace_id
+        ORDER BY trace_seq DESC
+        LIMIT 1
+    ) AS newest
+"""
+
 _NEWEST_OF_TRACE: Final = f"""
     SELECT {_COLUMNS}
     FROM events
@@ -322,6 +334,12 @@ async def fetch_trace_events(
     """Events of a trace with a greater `trace_seq`, ascending, up to and including a log position, at most `limit`."""
     rows = await transaction.fetch(_TRACE_EVENTS, trace_id, since_trace_seq, until_log_seq, limit)
     return [_stored_event(row) for row in rows]
+
+
+async def fetch_lengths(transaction: TenantTransaction, trace_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """By trace the number of its events, and the log position of its newest one."""
+    rows = await transaction.fetch(_LENGTHS, list(trace_ids))
+    return {row["trace_id"]: (row["trace_seq"] + 1, row["log_seq"]) for row in rows}
 
 
 async def fetch_newest_of_trace(

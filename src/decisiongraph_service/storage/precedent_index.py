@@ -8,7 +8,7 @@ from typing import Final
 from decisiongraph_service.domain.precedent_index import PolicyEvaluationRow, PrecedentRow
 from decisiongraph_service.storage.database import TenantTransaction
 
-TABLES: Final = ("policy_evaluations", "precedents")
+TABLES: Final = ("policy_evaluations", "precedents", "precedent_postings", "precedent_documents")
 
 # A range of the primary key, sorted by the server.
 _PRECEDENTS: Final = """

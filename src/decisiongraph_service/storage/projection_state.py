@@ -11,7 +11,7 @@ from typing import Final
 from decisiongraph_service.domain import vocabulary
 from decisiongraph_service.domain.projection_pass import Changes
 from decisiongraph_service.domain.vocabulary import TenantId
-from decisiongraph_service.storage import context_graph, precedent_index, trace_summary
+from decisiongraph_service.storage import context_graph, precedent_documents, precedent_index, trace_summary
 from decisiongraph_service.storage.database import Database, TenantTransaction
 
 _TABLES: Final = {
@@ -46,6 +46,14 @@ _LIVE_LOCKED: Final = """
     WHERE live.tenant_id = $1 AND live.state = 'live' AND live.projection = ANY ($2::text[])
     ORDER BY live.projection
     FOR UPDATE
+"""
+
+# The tenant's row of the heads, and the unique index of live generations.
+_HEAD_AND_LIVE: Final = """
+    SELECT head.log_seq AS head, live.projection, live.generation, live.log_seq
+    FROM log_heads AS head
+    LEFT JOIN projection_generations AS live ON live.tenant_id = $1 AND live.state = 'live'
+    WHERE head.tenant_id = $1
 """
 
 # A row of the unique index of live generations, and the end of the log in the order of the primary key. The limit is
@@ -131,7 +139,7 @@ _FORGET: Final = """
 """
 
 # See the migration that creates it.
-_APPLY: Final = "SELECT apply_projections($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
+_APPLY: Final = f"SELECT apply_projections({', '.join(f'${number}' for number in range(1, 18))})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +160,11 @@ async def fetch_position(transaction: TenantTransaction, projection: str) -> int
     return int(await transaction.fetch_value(_POSITION, projection) or 0)
 
 
-async def fetch_live_one(transaction: TenantTransaction, projection: str) -> Generation:
-    """The generation of one projection that readers see; an empty one if the tenant has none."""
-    found = await fetch_live(transaction)
-    return next((live for live in found if live.projection == projection), Generation(projection, 0, 0))
+async def fetch_head_and_live(transaction: TenantTransaction) -> tuple[int, dict[str, Generation]]:
+    """The newest position of the log, 0 for an empty one, and by projection the generation that readers see."""
+    rows = await transaction.fetch(_HEAD_AND_LIVE)
+    live = {row["projection"]: Generation(*row[1:]) for row in rows if row["projection"] is not None}
+    return (rows[0]["head"] if rows else 0), live
 
 
 async def fetch_live(transaction: TenantTransaction) -> list[Generation]:
@@ -215,9 +224,11 @@ async def apply(
             [finish.trace_id for finish in finishes],
             [finish.outcome for finish in finishes],
             [finish.finished_at for finish in finishes],
+            [finish.finished_micros for finish in finishes],
             [finish.last_log_seq for finish in finishes],
             precedent_index.evaluation_columns(tenant_id, precedents, changes.evaluations),
             precedent_index.precedent_columns(tenant_id, precedents, changes.precedents, changes.finished),
+            precedent_documents.columns(tenant_id, precedents, changes.documents),
         )
     )
 

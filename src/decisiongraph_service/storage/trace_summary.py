@@ -1,14 +1,16 @@
 """Rows of the trace summary projection (docs/reference/PROJECTION_AND_REPLAY_SEMANTICS.md, trace summary)."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from decisiongraph_service.domain.trace_summary import TraceSummaryRow
+from decisiongraph_service.domain.words import words
 from decisiongraph_service.storage.database import TenantTransaction
 
 TABLES: Final = ("trace_summaries",)
 
-_COLUMNS: Final = (
+_FIRST_COLUMNS: Final = (
     "trace_id",
     "workflow",
     "title",
@@ -21,20 +23,18 @@ _COLUMNS: Final = (
     "event_count",
     "last_log_seq",
 )
-_COLUMN_LIST: Final = ", ".join(_COLUMNS)
+_COLUMN_LIST: Final = ", ".join((*_FIRST_COLUMNS, "started_log_seq", "started_instant", "finished_instant"))
 
-# The live generation by its unique index, then the primary key.
+# The primary key.
 _ROW: Final = f"""
     SELECT {_COLUMN_LIST}
     FROM trace_summaries
-    WHERE tenant_id = $1
-      AND generation = (
-          SELECT generation
-          FROM projection_generations
-          WHERE tenant_id = $1 AND projection = 'trace_summary' AND state = 'live'
-      )
-      AND trace_id = $2
+    WHERE tenant_id = $1 AND generation = $2 AND trace_id >= $3 AND trace_id <= $3
+    ORDER BY trace_summaries.trace_id
+    LIMIT 1
 """
+
+_FOUND_COLUMNS: Final = ", ".join(f"found.{column}" for column in _COLUMN_LIST.split(", "))
 
 # A range of the primary key, in its order.
 _ROWS: Final = f"""
@@ -44,16 +44,137 @@ _ROWS: Final = f"""
     ORDER BY trace_id
 """
 
+# Steps along the index that is named above each: so many rows are looked at, the filters only drop some of them. One
+# row comes at least: how far the step came, and how many rows it looked at.
+_LISTED: Final = f"""
+    WITH scanned AS MATERIALIZED (
+        SELECT {_COLUMN_LIST}, title_words
+        FROM trace_summaries
+        WHERE tenant_id = $1 AND generation = $2 AND started_log_seq < $3 %s
+        ORDER BY trace_summaries.started_log_seq DESC
+        LIMIT $4
+    )
+    SELECT scan.reached, scan.looked_at, {_FOUND_COLUMNS}
+    FROM (SELECT min(started_log_seq) AS reached, count(*) AS looked_at FROM scanned) AS scan
+    LEFT JOIN LATERAL (
+        SELECT *
+        FROM scanned
+        WHERE ($6::text IS NULL OR workflow = $6)
+          AND ($7::text IS NULL OR outcome = $7)
+          AND ($8::boolean IS NULL OR (outcome IS NOT NULL) = $8)
+          AND ($9::text IS NULL OR primary_entity_type = $9)
+          AND ($10::text IS NULL OR primary_entity_id = $10)
+          AND ($11::timestamptz IS NULL OR started_instant > $11)
+          AND ($12::timestamptz IS NULL OR started_instant <= $12)
+          AND ($13::timestamptz IS NULL OR finished_instant > $13)
+          AND ($14::timestamptz IS NULL OR finished_instant <= $14)
+          AND title_words @> $15::text[]
+        ORDER BY started_log_seq DESC
+        LIMIT $5
+    ) AS found ON true
+    ORDER BY found.started_log_seq DESC
+"""
 
-async def fetch(transaction: TenantTransaction, trace_id: str) -> TraceSummaryRow | None:
-    """The live row of one trace."""
-    row = await transaction.fetch_row(_ROW, trace_id)
+# trace_summaries_started
+_NEWEST: Final = _LISTED % ""
+
+# trace_summaries_open
+_NEWEST_OPEN: Final = _LISTED % "AND outcome IS NULL"
+
+# trace_summaries_started_of_entity
+_NEWEST_OF_ENTITY: Final = _LISTED % (
+    "AND entity_key(primary_entity_type, primary_entity_id) = entity_key($9::text, $10::text)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryFilter:
+    """Which traces are wanted. Lower bounds are exclusive, upper bounds inclusive; None: no filter."""
+
+    workflow: str | None = None
+    outcome: str | None = None
+    finished: bool | None = None
+    primary_entity_type: str | None = None
+    primary_entity_id: str | None = None
+    """Only together with the type."""
+    since_started_micros: int | None = None
+    until_started_micros: int | None = None
+    since_finished_micros: int | None = None
+    until_finished_micros: int | None = None
+    title_words: Sequence[str] = ()
+    """The title has all of them."""
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether it leaves out anything."""
+        return self != SummaryFilter()
+
+
+@dataclass(frozen=True, slots=True)
+class ListStep:
+    """What one step along a list found."""
+
+    found: Sequence[TraceSummaryRow]
+    reached: int
+    """Every trace that started after this position, and after it alone, was looked at."""
+    at_the_end: bool
+    """Nothing is left to look at."""
+
+
+async def fetch(transaction: TenantTransaction, generation: int, trace_id: str) -> TraceSummaryRow | None:
+    """The row of one trace in a generation."""
+    row = await transaction.fetch_row(_ROW, generation, trace_id)
     return None if row is None else TraceSummaryRow(*row)
 
 
 def columns(tenant_id: str, generation: int, rows: Iterable[TraceSummaryRow]) -> list[tuple[object, ...]]:
     """Rows of `trace_summaries`, in the order of its columns."""
-    return [(tenant_id, *(getattr(row, column) for column in _COLUMNS), generation) for row in rows]
+    return [
+        (
+            tenant_id,
+            *(getattr(row, name) for name in _FIRST_COLUMNS),
+            generation,
+            row.started_log_seq,
+            row.started_micros,
+            row.finished_micros,
+            words(row.title),
+        )
+        for row in rows
+    ]
+
+
+async def fetch_newest(
+    transaction: TenantTransaction, generation: int, wanted: SummaryFilter, *, before: int, limit: int, look_at: int
+) -> ListStep:
+    """Traces that started before a log position, newest first: at most `limit` among the next `look_at`."""
+    statement = _NEWEST
+    if wanted.primary_entity_id is not None:
+        statement = _NEWEST_OF_ENTITY
+    elif wanted.finished is False:
+        statement = _NEWEST_OPEN
+    rows = await transaction.fetch(
+        statement,
+        generation,
+        before,
+        look_at,
+        limit,
+        wanted.workflow,
+        wanted.outcome,
+        wanted.finished,
+        wanted.primary_entity_type,
+        wanted.primary_entity_id,
+        wanted.since_started_micros,
+        wanted.until_started_micros,
+        wanted.since_finished_micros,
+        wanted.until_finished_micros,
+        list(wanted.title_words),
+    )
+    found = [TraceSummaryRow(*row[2:]) for row in rows if row["trace_id"] is not None]
+    at_the_end = rows[0]["looked_at"] < look_at
+    if len(found) == limit:
+        # Others of the step may match as well.
+        return ListStep(found, found[-1].started_log_seq, at_the_end=False)
+    return ListStep(found, rows[0]["reached"] or 0, at_the_end)
 
 
 async def iterate(transaction: TenantTransaction, generation: int) -> AsyncIterator[TraceSummaryRow]:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n decisiongraph/v1/precedent.proto\x12\x10\x64\x65\x63isiongraph.v1\x1a\x1b\x62uf/validate/validate.proto\"\x8b\x03\n\tPrecedent\x12\x19\n\x08trace_id\x18\x01 \x01(\tR\x07traceId\x12\x1a\n\x08workflow\x18\x02 \x01(\tR\x08workflow\x12\x14\n\x05title\x18\x03 \x01(\tR\x05title\x12<\n\x07outcome\x18\x04 \x01(\tB\"\xbaH\x1fr\x1dR\x07successR\x07\x66\x61ilureR\tabandonedR\x07outcome\x12\x1f\n\x0b\x66inished_at\x18\x05 \x01(\tR\nfinishedAt\x12 \n\tpolicy_id\x18\x06 \x01(\tH\x00R\x08policyId\x88\x01\x01\x12*\n\x0epolicy_version\x18\x07 \x01(\tH\x01R\rpolicyVersion\x88\x01\x01\x12\x19\n\x05score\x18\x08 \x01(\x03H\x02R\x05score\x88\x01\x01\x12>\n\x08\x66\x65\x61tures\x18\t \x03(\x0b\x32\".decisiongraph.v1.PrecedentFeatureR\x08\x66\x65\x61turesB\x0c\n\n_policy_idB\x11\n\x0f_policy_versionB\x08\n\x06_score\"Z\n\x10PrecedentFeature\x12\x18\n\x07\x66\x65\x61ture\x18\x01 \x01(\tR\x07\x66\x65\x61ture\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value\x12\x16\n\x06weight\x18\x03 \x01(\x03R\x06weightb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n decisiongraph/v1/precedent.proto\x12\x10\x64\x65\x63isiongraph.v1\x1a\x1b\x62uf/validate/validate.proto\"\x8b\x03\n\tPrecedent\x12\x19\n\x08trace_id\x18\x01 \x01(\tR\x07traceId\x12\x1a\n\x08workflow\x18\x02 \x01(\tR\x08workflow\x12\x14\n\x05title\x18\x03 \x01(\tR\x05title\x12<\n\x07outcome\x18\x04 \x01(\tB\"\xbaH\x1fr\x1dR\x07successR\x07\x66\x61ilureR\tabandonedR\x07outcome\x12\x1f\n\x0b\x66inished_at\x18\x05 \x01(\tR\nfinishedAt\x12 \n\tpolicy_id\x18\x06 \x01(\tH\x00R\x08policyId\x88\x01\x01\x12*\n\x0epolicy_version\x18\x07 \x01(\tH\x01R\rpolicyVersion\x88\x01\x01\x12\x19\n\x05score\x18\x08 \x01(\x03H\x02R\x05score\x88\x01\x01\x12>\n\x08\x66\x65\x61tures\x18\t \x03(\x0b\x32\".decisiongraph.v1.PrecedentFeatureR\x08\x66\x65\x61turesB\x0c\n\n_policy_idB\x11\n\x0f_policy_versionB\x08\n\x06_score\"\x82\x01\n\x10PrecedentFeature\x12\x18\n\x07\x66\x65\x61ture\x18\x01 \x01(\tR\x07\x66\x65\x61ture\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value\x12\x16\n\x06weight\x18\x03 \x01(\x03R\x06weight\x12\x1b\n\x06result\x18\x04 \x01(\tH\x00R\x06result\x88\x01\x01\x42\t\n\x07_resultb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,6 +36,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PRECEDENT'].fields_by_name['outcome']._serialized_options = b'\272H\037r\035R\007successR\007failureR\tabandoned'
   _globals['_PRECEDENT']._serialized_start=84
   _globals['_PRECEDENT']._serialized_end=479
-  _globals['_PRECEDENTFEATURE']._serialized_start=481
-  _globals['_PRECEDENTFEATURE']._serialized_end=571
+  _globals['_PRECEDENTFEATURE']._serialized_start=482
+  _globals['_PRECEDENTFEATURE']._serialized_end=612
 # @@protoc_insertion_point(module_scope)

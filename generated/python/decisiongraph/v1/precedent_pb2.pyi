@@ -30,11 +30,13 @@ class Precedent(_message.Message):
     def __init__(self, trace_id: _Optional[str] = ..., workflow: _Optional[str] = ..., title: _Optional[str] = ..., outcome: _Optional[str] = ..., finished_at: _Optional[str] = ..., policy_id: _Optional[str] = ..., policy_version: _Optional[str] = ..., score: _Optional[int] = ..., features: _Optional[_Iterable[_Union[PrecedentFeature, _Mapping]]] = ...) -> None: ...
 
 class PrecedentFeature(_message.Message):
-    __slots__ = ("feature", "value", "weight")
+    __slots__ = ("feature", "value", "weight", "result")
     FEATURE_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
     feature: str
     value: str
     weight: int
-    def __init__(self, feature: _Optional[str] = ..., value: _Optional[str] = ..., weight: _Optional[int] = ...) -> None: ...
+    result: str
+    def __init__(self, feature: _Optional[str] = ..., value: _Optional[str] = ..., weight: _Optional[int] = ..., result: _Optional[str] = ...) -> None: ...

@@ -119,7 +119,9 @@ class QueryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListTraces(self, request, context):
-        """Summaries of traces, newest first: by descending log position of their TraceStarted event.
+        """Summaries of traces, newest first: by descending log position of their TraceStarted event. All filters are optional
+        and must all match. Each trace is judged as it stands when its page is read. A page may be short, or empty, and yet
+        have a `next_page_token`: filters that few traces match are looked for in steps.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -172,6 +174,10 @@ class QueryServiceServicer:
     def FindPrecedents(self, request, context):
         """Finished traces by policy, entity, outcome or workflow, newest first; with `query` or `like_trace_id` ranked by how
         well they match.
+
+        Ranked. A precedent's score is the sum of the weights of what it has in common with the search (PrecedentFeature).
+        Of each thing looked for, and of each filter, the 300 traces that finished last are compared; so a search whose words
+        or filters are that rare is exact. All pages are made from the state at the first one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -47,7 +47,10 @@ class QueryServiceStub:
     GetTrace: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.GetTraceRequest, _query_service_pb2.GetTraceResponse]
     """One trace: its summary and its timeline. Fails with NOT_FOUND if the tenant has no such trace."""
     ListTraces: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.ListTracesRequest, _query_service_pb2.ListTracesResponse]
-    """Summaries of traces, newest first: by descending log position of their TraceStarted event."""
+    """Summaries of traces, newest first: by descending log position of their TraceStarted event. All filters are optional
+    and must all match. Each trace is judged as it stands when its page is read. A page may be short, or empty, and yet
+    have a `next_page_token`: filters that few traces match are looked for in steps.
+    """
     ListTraceEvents: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.ListTraceEventsRequest, _query_service_pb2.ListTraceEventsResponse]
     """The events of one trace by ascending `trace_seq`. Fails with NOT_FOUND if the tenant has no such trace; a known
     trace with nothing left to return gives an empty list.
@@ -67,6 +70,10 @@ class QueryServiceStub:
     FindPrecedents: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.FindPrecedentsRequest, _query_service_pb2.FindPrecedentsResponse]
     """Finished traces by policy, entity, outcome or workflow, newest first; with `query` or `like_trace_id` ranked by how
     well they match.
+
+    Ranked. A precedent's score is the sum of the weights of what it has in common with the search (PrecedentFeature).
+    Of each thing looked for, and of each filter, the 300 traces that finished last are compared; so a search whose words
+    or filters are that rare is exact. All pages are made from the state at the first one.
     """
     GetProjectionHealth: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.GetProjectionHealthRequest, _query_service_pb2.GetProjectionHealthResponse]
     """Where the log and its projections stand."""
@@ -90,7 +97,10 @@ class QueryServiceAsyncStub(QueryServiceStub):
     GetTrace: _aio.UnaryUnaryMultiCallable[_query_service_pb2.GetTraceRequest, _query_service_pb2.GetTraceResponse]  # type: ignore[assignment]
     """One trace: its summary and its timeline. Fails with NOT_FOUND if the tenant has no such trace."""
     ListTraces: _aio.UnaryUnaryMultiCallable[_query_service_pb2.ListTracesRequest, _query_service_pb2.ListTracesResponse]  # type: ignore[assignment]
-    """Summaries of traces, newest first: by descending log position of their TraceStarted event."""
+    """Summaries of traces, newest first: by descending log position of their TraceStarted event. All filters are optional
+    and must all match. Each trace is judged as it stands when its page is read. A page may be short, or empty, and yet
+    have a `next_page_token`: filters that few traces match are looked for in steps.
+    """
     ListTraceEvents: _aio.UnaryUnaryMultiCallable[_query_service_pb2.ListTraceEventsRequest, _query_service_pb2.ListTraceEventsResponse]  # type: ignore[assignment]
     """The events of one trace by ascending `trace_seq`. Fails with NOT_FOUND if the tenant has no such trace; a known
     trace with nothing left to return gives an empty list.
@@ -110,6 +120,10 @@ class QueryServiceAsyncStub(QueryServiceStub):
     FindPrecedents: _aio.UnaryUnaryMultiCallable[_query_service_pb2.FindPrecedentsRequest, _query_service_pb2.FindPrecedentsResponse]  # type: ignore[assignment]
     """Finished traces by policy, entity, outcome or workflow, newest first; with `query` or `like_trace_id` ranked by how
     well they match.
+
+    Ranked. A precedent's score is the sum of the weights of what it has in common with the search (PrecedentFeature).
+    Of each thing looked for, and of each filter, the 300 traces that finished last are compared; so a search whose words
+    or filters are that rare is exact. All pages are made from the state at the first one.
     """
     GetProjectionHealth: _aio.UnaryUnaryMultiCallable[_query_service_pb2.GetProjectionHealthRequest, _query_service_pb2.GetProjectionHealthResponse]  # type: ignore[assignment]
     """Where the log and its projections stand."""
@@ -140,7 +154,10 @@ class QueryServiceServicer:
         request: _query_service_pb2.ListTracesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_query_service_pb2.ListTracesResponse, _abc.Awaitable[_query_service_pb2.ListTracesResponse]]:
-        """Summaries of traces, newest first: by descending log position of their TraceStarted event."""
+        """Summaries of traces, newest first: by descending log position of their TraceStarted event. All filters are optional
+        and must all match. Each trace is judged as it stands when its page is read. A page may be short, or empty, and yet
+        have a `next_page_token`: filters that few traces match are looked for in steps.
+        """
 
     def ListTraceEvents(
         self,
@@ -195,6 +212,10 @@ class QueryServiceServicer:
     ) -> _typing.Union[_query_service_pb2.FindPrecedentsResponse, _abc.Awaitable[_query_service_pb2.FindPrecedentsResponse]]:
         """Finished traces by policy, entity, outcome or workflow, newest first; with `query` or `like_trace_id` ranked by how
         well they match.
+
+        Ranked. A precedent's score is the sum of the weights of what it has in common with the search (PrecedentFeature).
+        Of each thing looked for, and of each filter, the 300 traces that finished last are compared; so a search whose words
+        or filters are that rare is exact. All pages are made from the state at the first one.
         """
 
     def GetProjectionHealth(

@@ -1,0 +1,25 @@
+"""The words of a text, as searches compare them.
+
+Source: docs/reference/PRECEDENT_AND_GRAPH_QUERY_SEMANTICS.md, words. The same in every language and on every database:
+no stemming, no stop words, no locale.
+"""
+
+import re
+import unicodedata
+from typing import Final
+
+MAX_CHARACTERS: Final = 10_000
+"""Only the beginning of a longer text is looked at."""
+MAX_WORD_CHARACTERS: Final = 64
+"""Of a longer word only the beginning counts."""
+
+_WORD: Final = re.compile(r"[^\W_]+")
+
+
+def words(text: str) -> list[str]:
+    """The distinct words of a text in the order of their first occurrence.
+
+    A word is a run of letters and digits, compared without regard to case or compatibility forms (NFKC, case folding).
+    """
+    folded = unicodedata.normalize("NFKC", text[:MAX_CHARACTERS]).casefold()
+    return list(dict.fromkeys(word[:MAX_WORD_CHARACTERS] for word in _WORD.findall(folded)))
