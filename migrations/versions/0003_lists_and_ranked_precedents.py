@@ -44,12 +44,18 @@ UPGRADE = (
         tenant_id, generation, entity_key(primary_entity_type, primary_entity_id), started_log_seq DESC
     )
     """,
-    # A node with very many edges is nearly always at their to-end. Edge types in their order, and in each the ids; an
-    # index takes only the beginning of a long id, what is equal so far is sorted by the reader.
+    # A node with very many edges is nearly always at their to-end: those of one type in the order of their ids. An index
+    # takes only the beginning of a long id, what is equal so far is sorted by the reader. By type and node there is no
+    # other index to choose, whatever the planner believes of the number of edges.
+    """
+    CREATE FUNCTION edge_end(edge_type text, to_node_key bytea) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN edge_type || ':' || encode(to_node_key, 'base64')
+    """,
     """
     CREATE INDEX graph_edges_to_by_id
     ON graph_edges (
-        tenant_id, generation, to_node_key, edge_type,
+        tenant_id, generation, edge_end(edge_type, to_node_key),
         "left"(from_node_id || ':' || to_node_id || ':' || event_id, 64)
     )
     """,
@@ -163,6 +169,7 @@ DOWNGRADE = (
     "DROP TABLE precedent_postings",
     "DROP TABLE precedent_documents",
     "DROP INDEX graph_edges_to_by_id",
+    "DROP FUNCTION edge_end",
     "DROP INDEX trace_summaries_started_of_entity",
     # The other new indexes go with the column.
     "ALTER TABLE trace_summaries DROP COLUMN started_log_seq",

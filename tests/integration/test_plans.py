@@ -1,14 +1,17 @@
-"""Look-ups by key go by their own index even where the planner knows nothing: on a new, never analysed database.
+"""Look-ups by key go by their own index: on a new, never analysed database, where the planner knows nothing, and on one
+with a million events, where it knows much.
 
 A plan is cached. One that reads all of a tenant's events for one key is harmless while the log is short, and ruins the
 service when it is long.
 """
 
+import contextlib
 import re
 from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
+from tests.integration import large_database
 
 from decisiongraph_service.runtime import server
 from decisiongraph_service.storage import (
@@ -73,23 +76,39 @@ _STATEMENTS = {
     "digests": (projection_digests._FETCH, {"projection_digests_pkey"}),
 }
 
+_WHOLE_GENERATIONS = {"summaries in order", "nodes", "evaluations in order", "documents in order"}
+"""They read all rows of a generation: any index that begins with it does; what is known of the rows decides."""
+
+
+@contextlib.asynccontextmanager
+async def migrated_database(database_url: str, name: str) -> AsyncIterator[str]:
+    owner = await asyncpg.connect(database_url)
+    await owner.execute(f"CREATE DATABASE {name}")
+    url = database_url.rpartition("/")[0] + f"/{name}"
+    await migrations.upgrade(url, server.migrations_folder())
+    yield url
+    await owner.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await owner.close()
+
 
 @pytest.fixture(scope="module")
 async def new_database(database_url: str) -> AsyncIterator[str]:
     """A database as it is on its first day: migrated, empty, never analysed."""
-    owner = await asyncpg.connect(database_url)
-    await owner.execute("CREATE DATABASE first_day")
-    url = database_url.rpartition("/")[0] + "/first_day"
-    await migrations.upgrade(url, server.migrations_folder())
-    yield url
-    await owner.execute("DROP DATABASE first_day WITH (FORCE)")
-    await owner.close()
+    async with migrated_database(database_url, "first_day") as url:
+        yield url
 
 
-@pytest.mark.parametrize("name", _STATEMENTS)
-async def test_a_cached_plan_uses_the_index_of_its_key(new_database: str, name: str) -> None:
+@pytest.fixture(scope="module")
+async def filled_database(database_url: str) -> AsyncIterator[str]:
+    """A database as it is after a million events."""
+    async with migrated_database(database_url, "millionth_event") as url:
+        await large_database.fill(url)
+        yield url
+
+
+async def assert_uses_its_indexes(url: str, name: str) -> None:
     statement, expected = _STATEMENTS[name]
-    connection = await asyncpg.connect(new_database, server_settings=database._PLANNER)
+    connection = await asyncpg.connect(url, server_settings=database._PLANNER)
     try:
         await connection.execute("SET plan_cache_mode = force_generic_plan")
         await connection.execute(f"PREPARE looked_at AS {statement}")
@@ -101,3 +120,13 @@ async def test_a_cached_plan_uses_the_index_of_its_key(new_database: str, name: 
     used = set(re.findall(r"using (\w+) on|Bitmap Index Scan on (\w+)", plan))
     assert {name for names in used for name in names if name} == expected, plan
     assert "Seq Scan" not in plan, plan
+
+
+@pytest.mark.parametrize("name", _STATEMENTS)
+async def test_a_cached_plan_uses_the_index_of_its_key(new_database: str, name: str) -> None:
+    await assert_uses_its_indexes(new_database, name)
+
+
+@pytest.mark.parametrize("name", [name for name in _STATEMENTS if name not in _WHOLE_GENERATIONS])
+async def test_so_does_one_that_is_made_after_a_million_events(filled_database: str, name: str) -> None:
+    await assert_uses_its_indexes(filled_database, name)

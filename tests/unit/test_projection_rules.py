@@ -13,7 +13,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from decisiongraph_service.domain import canonical, projection_digest, vocabulary
-from decisiongraph_service.domain.context_graph import EdgeRow, NodeRow
+from decisiongraph_service.domain.context_graph import (
+    INCOMING_EDGE_TYPES,
+    TYPES_WITH_OUTGOING_EDGES,
+    EdgeRow,
+    NodeRow,
+)
 from decisiongraph_service.domain.events import ProjectedEvent
 from decisiongraph_service.domain.precedent_index import PrecedentRow, precedents, source
 from decisiongraph_service.domain.projection_digest import DigestText
@@ -124,7 +129,12 @@ EMITTED: Final[list[tuple[str, Mapping[str, Any], list[str], list[tuple[str, str
             ("action_targets_entity", "action:a", "entity:account:9"),
         ],
     ),
-    ("ActionCommitted", {"action_id": "a", "status": "success"}, ["action:a"], [("trace_committed_action", "trace:t", "action:a")]),
+    (
+        "ActionCommitted",
+        {"action_id": "a", "status": "success"},
+        ["action:a"],
+        [("trace_committed_action", "trace:t", "action:a")],
+    ),
     ("TraceFinished", {"outcome": "success"}, NO_NODES, []),
     ("WorkflowReviewRequested", {"review_id": "r"}, NO_NODES, []),
 ]
@@ -208,6 +218,13 @@ def test_a_trace_that_cites_itself_has_a_self_loop_and_no_second_node() -> None:
     assert len(changes.graph.nodes) == 3
 
 
+def test_walks_look_for_edges_wherever_events_make_them() -> None:
+    ends = [(edge_type, start, end) for row in EMITTED for edge_type, start, end in row[3]]
+    into = {(end.partition(":")[0], edge_type) for edge_type, _, end in ends}
+    assert into == {(kind, edge_type) for kind, types in INCOMING_EDGE_TYPES.items() for edge_type in types}
+    assert {start.partition(":")[0] for _, start, _ in ends} == TYPES_WITH_OUTGOING_EDGES
+
+
 def test_a_placeholder_belongs_to_the_trace_that_mentions_it_first() -> None:
     changes = undamaged(
         ("t", "TraceStarted", STARTED),
@@ -244,7 +261,9 @@ def test_a_finished_trace_counts_two_events_however_many_it_has() -> None:
     changes = undamaged(("t", "TraceStarted", STARTED), *others, ("t", "TraceFinished", {"outcome": "failure"}))
     end = 2 + len(others)
     began, ended = "2026-01-01T00:00:01Z", f"2026-01-01T00:00:{end:02}Z"
-    expected = TraceSummaryRow("t", "w", "t", "order", "1", None, "failure", began, ended, 2, end, 1, micros(began), micros(ended))
+    expected = TraceSummaryRow(
+        "t", "w", "t", "order", "1", None, "failure", began, ended, 2, end, 1, micros(began), micros(ended)
+    )
     assert changes.summaries.started == [expected]
 
 

@@ -57,9 +57,9 @@ _EDGES_TOUCHING: Final = f"""
             CROSS JOIN LATERAL (
                 SELECT {_EDGE_COLUMNS}
                 FROM graph_edges
-                WHERE tenant_id = $1 AND generation = $2 AND to_node_key = node.node_key
-                  AND edge_type >= node.edge_type AND edge_type <= node.edge_type AND log_seq <= $4
-                ORDER BY edge_type, "left"({_REST_OF_EDGE_ID}, 64), {_REST_OF_EDGE_ID}
+                WHERE tenant_id = $1 AND generation = $2
+                  AND edge_end(edge_type, to_node_key) = edge_end(node.edge_type, node.node_key) AND log_seq <= $4
+                ORDER BY "left"({_REST_OF_EDGE_ID}, 64), {_REST_OF_EDGE_ID}
                 LIMIT $6
             ) AS edge
         ) AS touching
