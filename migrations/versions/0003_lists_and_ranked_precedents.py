@@ -1,9 +1,12 @@
 """Lists of traces, ranked precedents, and the edges of a node in the order of their ids.
 
 Trace summaries get the columns that lists are sorted and filtered by, the precedent index gets what a ranked search
-looks up. Only the log knows what they hold, so both projections begin anew: the projector fills them again after the
-start of the new servers, and reads of them wait or are refused as out of date until it has caught up. Jobs that were
-filling a generation of either begin it anew too.
+looks up. What is looked up by a hash has it in a column: an expression with a function serves no index where row-level
+security is on.
+
+Only the log knows what they hold, so both projections begin anew: the projector fills them again after the start of the
+new servers, and reads of them wait or are refused as out of date until it has caught up. Jobs that were filling a
+generation of either begin it anew too.
 """
 
 from alembic import op
@@ -32,6 +35,13 @@ UPGRADE = (
     "ALTER TABLE trace_summaries ADD COLUMN started_instant timestamptz NOT NULL",
     "ALTER TABLE trace_summaries ADD COLUMN finished_instant timestamptz",
     'ALTER TABLE trace_summaries ADD COLUMN title_words text[] COLLATE "C" NOT NULL',
+    "ALTER TABLE trace_summaries ADD COLUMN entity_key bytea NOT NULL",
+    "DROP INDEX trace_summaries_of_entity",
+    "DROP FUNCTION entity_key",
+    """
+    CREATE INDEX trace_summaries_of_entity ON trace_summaries (tenant_id, generation, entity_key, last_log_seq DESC)
+    WHERE outcome IS NOT NULL
+    """,
     "COMMENT ON COLUMN trace_summaries.started_log_seq IS 'Position of its TraceStarted: the order of lists'",
     "CREATE INDEX trace_summaries_started ON trace_summaries (tenant_id, generation, started_log_seq DESC)",
     """
@@ -40,22 +50,18 @@ UPGRADE = (
     """,
     """
     CREATE INDEX trace_summaries_started_of_entity
-    ON trace_summaries (
-        tenant_id, generation, entity_key(primary_entity_type, primary_entity_id), started_log_seq DESC
-    )
+    ON trace_summaries (tenant_id, generation, entity_key, started_log_seq DESC)
     """,
-    # A node with very many edges is nearly always at their to-end: those of one type in the order of their ids. An index
-    # takes only the beginning of a long id, what is equal so far is sorted by the reader. By type and node there is no
-    # other index to choose, whatever the planner believes of the number of edges.
-    """
-    CREATE FUNCTION edge_end(edge_type text, to_node_key bytea) RETURNS text
-    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-    RETURN edge_type || ':' || encode(to_node_key, 'base64')
-    """,
+    # A node with very many edges is nearly always at their to-end: those of one type in the order of their ids. An
+    # index takes only the beginning of a long id, what is equal so far is sorted by the reader. Node and type are one
+    # column, so that there is no other index to choose, whatever the planner believes of the number of edges.
+    "ALTER TABLE graph_edges ADD COLUMN incoming_key bytea",
+    "UPDATE graph_edges SET incoming_key = to_node_key || convert_to(edge_type, 'UTF8')",
+    "ALTER TABLE graph_edges ALTER COLUMN incoming_key SET NOT NULL",
     """
     CREATE INDEX graph_edges_to_by_id
     ON graph_edges (
-        tenant_id, generation, edge_end(edge_type, to_node_key),
+        tenant_id, generation, incoming_key,
         "left"(from_node_id || ':' || to_node_id || ':' || event_id, 64)
     )
     """,
@@ -72,14 +78,16 @@ UPGRADE = (
         PRIMARY KEY (tenant_id, generation, finished_log_seq)
     )
     """,
-    # By key the documents that have it; read from the newest on.
+    # By key the documents that have it, those of one batch in one row; read from the newest on. Batches follow each
+    # other, so every position of a row is greater than those of the rows before it.
     """
     CREATE TABLE precedent_postings (
         tenant_id text COLLATE "C" NOT NULL,
         generation bigint NOT NULL,
         key bigint NOT NULL,
-        finished_log_seq bigint NOT NULL,
-        PRIMARY KEY (tenant_id, generation, key, finished_log_seq)
+        until_log_seq bigint NOT NULL,
+        finished_log_seqs bigint[] NOT NULL,
+        PRIMARY KEY (tenant_id, generation, key, until_log_seq)
     )
     """,
     """
@@ -142,8 +150,9 @@ UPGRADE = (
         IF cardinality(new_documents) > 0 THEN
             INSERT INTO precedent_documents SELECT * FROM unnest(new_documents);
             INSERT INTO precedent_postings
-            SELECT tenant, document.generation, key, document.finished_log_seq
-            FROM unnest(new_documents) AS document, unnest(document.keys) AS key;
+            SELECT tenant, document.generation, key, to_log_seq, array_agg(document.finished_log_seq)
+            FROM unnest(new_documents) AS document, unnest(document.keys) AS key
+            GROUP BY document.generation, key;
         END IF;
         UPDATE projection_generations AS g
         SET log_seq = to_log_seq,
@@ -169,9 +178,9 @@ DOWNGRADE = (
     "DROP TABLE precedent_postings",
     "DROP TABLE precedent_documents",
     "DROP INDEX graph_edges_to_by_id",
-    "DROP FUNCTION edge_end",
-    "DROP INDEX trace_summaries_started_of_entity",
-    # The other new indexes go with the column.
+    "ALTER TABLE graph_edges DROP COLUMN incoming_key",
+    # Indexes go with their columns.
+    "ALTER TABLE trace_summaries DROP COLUMN entity_key",
     "ALTER TABLE trace_summaries DROP COLUMN started_log_seq",
     "ALTER TABLE trace_summaries DROP COLUMN started_instant",
     "ALTER TABLE trace_summaries DROP COLUMN finished_instant",
@@ -188,6 +197,8 @@ def downgrade() -> None:
     for statement in DOWNGRADE:
         op.execute(statement)
     environment = op.get_context().environment_context
-    assert environment is not None, "migrations run in an environment"
+    if environment is None:
+        raise LookupError("migrations run in an environment")
     before = environment.script.get_revision("0002").module.UPGRADE
-    op.execute(next(statement for statement in before if "CREATE FUNCTION apply_projections" in statement))
+    for made in ("FUNCTION apply_projections", "FUNCTION entity_key", "INDEX trace_summaries_of_entity"):
+        op.execute(next(statement for statement in before if f"CREATE {made}" in statement))

@@ -47,14 +47,17 @@ _ROWS = (
     SELECT tenant_id, 1, n, 'trace_involves_entity', {_KEY.format("'trace:trace-' || (n - 1) / 10")},
            {_KEY.format("CASE WHEN n % 10 = 0 THEN 'entity:hub' ELSE 'entity:' || n END")},
            'trace:trace-' || (n - 1) / 10, CASE WHEN n % 10 = 0 THEN 'entity:hub' ELSE 'entity:' || n END,
-           'event-' || n, 'trace-' || (n - 1) / 10, ''
+           'event-' || n, 'trace-' || (n - 1) / 10, '',
+           {_KEY.format("CASE WHEN n % 10 = 0 THEN 'entity:hub' ELSE 'entity:' || n END")}
+               || 'trace_involves_entity'::bytea
     {_PER_EVENT}
     """,
     f"""
     INSERT INTO trace_summaries
     SELECT tenant_id, 'trace-' || t, 'workflow-' || t % 20, 'title', 'order', 'order-' || t % 5000, NULL,
            CASE WHEN t % 200 > 0 THEN 'success' END, '2026-03-02T10:00:00Z', '2026-03-02T10:00:00Z', 2, t * 10, 1,
-           t * 10 - 9, '2026-03-02T10:00:00Z', '2026-03-02T10:00:00Z', '{{title}}'
+           t * 10 - 9, '2026-03-02T10:00:00Z', '2026-03-02T10:00:00Z', '{{title}}',
+           {_KEY.format("'order' || chr(31) || 'order-' || t % 5000")}
     {_PER_TRACE}
     """,
     f"INSERT INTO policy_evaluations SELECT tenant_id, 1, 'event-' || t, 'trace-' || t, 'p', '1', t, '' {_PER_TRACE}",
@@ -69,7 +72,7 @@ _ROWS = (
     {_PER_TRACE}
     """,
     f"""
-    INSERT INTO precedent_postings SELECT tenant_id, 1, unnest(ARRAY[t % 50, t % 5000, t]), t * 10
+    INSERT INTO precedent_postings SELECT tenant_id, 1, unnest(ARRAY[t % 50, t % 5000, t]), t * 10, ARRAY[t * 10]
     {_PER_TRACE} ON CONFLICT DO NOTHING
     """,
 )

@@ -25,6 +25,10 @@ TEXT: Final = "text"
 OUTCOME: Final = "outcome"
 """Only for filters: it has no weight."""
 
+_SEPARATOR: Final = "\x00"
+"""No projected text holds it, and so neither part of a value that has two."""
+_OF_TWO_PARTS: Final = (ENTITY, POLICY_VERSION, APPROVER)
+
 WEIGHTS: Final[Mapping[str, int]] = {
     POLICY: 30,
     ENTITY: 25,
@@ -63,6 +67,7 @@ class Feature(NamedTuple):
 
     feature: str
     value: str
+    """Of one text, or of two as `joined` makes it."""
     result: str | None = None
     """How it ended in its trace: a policy's decision, an approval's decision, an action's status."""
 
@@ -79,6 +84,11 @@ class Facts(NamedTuple):
     """Reasons; of the first and the last event the title and the summary."""
 
 
+def joined(first: str, second: str) -> str:
+    """A value that is made of two texts: callers see `:` between them, which may also be in either."""
+    return f"{first}{_SEPARATOR}{second}"
+
+
 def facts(event_type: str, payload: Mapping[str, Any]) -> Facts | None:
     """What an event says of its trace; None if nothing.
 
@@ -92,7 +102,7 @@ def facts(event_type: str, payload: Mapping[str, Any]) -> Facts | None:
             features = (
                 Feature(WORKFLOW, text.member(payload, "workflow")),
                 Feature(ENTITY_TYPE, entity_type),
-                Feature(ENTITY, f"{entity_type}:{entity_id}"),
+                Feature(ENTITY, joined(entity_type, entity_id)),
             )
             return Facts(features, texts=(text.member(payload, "title"),))
         case vocabulary.POLICY_EVALUATED:
@@ -120,7 +130,7 @@ def facts(event_type: str, payload: Mapping[str, Any]) -> Facts | None:
 def _policy(payload: Mapping[str, Any], decision: str | None) -> tuple[Feature, Feature]:
     policy = payload["policy"]
     policy_id = text.member(policy, "policy_id")
-    version = Feature(POLICY_VERSION, f"{policy_id}:{text.member(policy, 'policy_version')}", decision)
+    version = Feature(POLICY_VERSION, joined(policy_id, text.member(policy, "policy_version")), decision)
     return Feature(POLICY, policy_id, decision), version
 
 
@@ -132,7 +142,7 @@ def _reason(payload: Mapping[str, Any]) -> tuple[str, ...]:
 def _approval(payload: Mapping[str, Any]) -> Facts:
     approver, subject = payload["approver"], payload["subject"]
     decision = text.member(payload, "decision")
-    value = f"{text.member(approver, 'actor_type')}:{text.member(approver, 'actor_id')}"
+    value = joined(text.member(approver, "actor_type"), text.member(approver, "actor_id"))
     ended = None
     if text.member(subject, "subject_type") == "exception":
         ended = EXCEPTION, text.member(subject, "subject_id"), decision
@@ -145,18 +155,18 @@ class Document:
     def __init__(self, of_events: Iterable[tuple[str, Facts]]) -> None:
         """`of_events`: event types with their facts."""
         self._results: dict[tuple[str, str], str | None] = {}
-        subjects: dict[tuple[str, str], str] = {}
+        subjects: dict[tuple[str, str], list[str]] = {}
         texts: dict[str, list[str]] = {}
         for event_type, one in of_events:
             for feature, value, result in one.features:
                 known = self._results.get((feature, value))
                 self._results[feature, value] = known if result is None else result
                 if one.subject is not None and feature in (EXCEPTION, ACTION_TYPE):
-                    subjects[feature, one.subject] = value
+                    subjects.setdefault((feature, one.subject), []).append(value)
             if one.ended is not None:
                 feature, subject, result = one.ended
-                if (found := subjects.get((feature, subject))) is not None:
-                    self._results[feature, found] = result
+                for value in subjects.get((feature, subject), ()):
+                    self._results[feature, value] = result
             place = event_type if event_type in (vocabulary.TRACE_STARTED, vocabulary.TRACE_FINISHED) else "reasons"
             texts.setdefault(place, []).extend(one.texts)
         self.words = self._words(texts)
@@ -218,6 +228,11 @@ class Term(NamedTuple):
     def key(self) -> int:
         """What it is looked up by."""
         return feature_key(self.feature, self.value)
+
+    @property
+    def shown(self) -> str:
+        """Its value as callers see it."""
+        return self.value.replace(_SEPARATOR, ":") if self.feature in _OF_TWO_PARTS else self.value
 
 
 def terms_like(document: Document) -> Iterator[Term]:

@@ -8,7 +8,7 @@ from decisiongraph_service.storage import event_log
 from decisiongraph_service.storage.database import TenantTransaction
 from decisiongraph_service.storage.event_log import EventFilter
 
-_CHUNK_EVENTS: Final = 64
+_CHUNK_EVENTS: Final = 128
 _WINDOW_POSITIONS: Final = 10_000
 """How many log positions one statement looks through for matches that no index leads to."""
 

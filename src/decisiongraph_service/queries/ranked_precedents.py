@@ -156,9 +156,12 @@ def _search(terms: Sequence[Term], wanted: PrecedentFilter, likeness: Likeness, 
         (precedent_search.WORKFLOW, wanted.workflow),
         (precedent_search.OUTCOME, wanted.outcome),
         (precedent_search.ENTITY_TYPE, wanted.entity_type),
-        (precedent_search.ENTITY, wanted.entity_id and f"{wanted.entity_type}:{wanted.entity_id}"),
+        (precedent_search.ENTITY, wanted.entity_id and precedent_search.joined(wanted.entity_type, wanted.entity_id)),
         (precedent_search.POLICY, wanted.policy_id),
-        (precedent_search.POLICY_VERSION, wanted.policy_version and f"{wanted.policy_id}:{wanted.policy_version}"),
+        (
+            precedent_search.POLICY_VERSION,
+            wanted.policy_version and precedent_search.joined(wanted.policy_id, wanted.policy_version),
+        ),
     )
     return RankedSearch(
         terms=terms,

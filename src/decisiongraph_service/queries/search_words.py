@@ -9,14 +9,14 @@ MAX_WORDS: Final = 16
 """Most different words of one search."""
 
 
-def checked(query: str) -> list[str]:
+def checked(query: str) -> tuple[str, ...]:
     """The different words of a query, none for an empty one.
 
     Raises:
         InvalidArgument: it has no word, or more than `MAX_WORDS`.
     """
     if not query:
-        return []
+        return ()
     found = words(query)
     if not found:
         raise errors.InvalidArgument(
@@ -32,4 +32,4 @@ def checked(query: str) -> list[str]:
                 )
             ]
         )
-    return found
+    return tuple(found)

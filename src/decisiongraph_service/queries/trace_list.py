@@ -98,7 +98,9 @@ class TraceList:
             fitting = min(page_size, paging.fit(map(_row_bytes, rows)))
             if fitting < len(rows):
                 rows, reached = rows[:fitting], rows[fitting - 1].started_log_seq
-            lengths = await event_log.fetch_lengths(reading.snapshot, [row.trace_id for row in rows])
+            lengths = await event_log.fetch_lengths(
+                reading.snapshot, [row.trace_id for row in rows], until_log_seq=reading.position.log_seq
+            )
         token = None
         if reached is not None:
             token = self._page_tokens.encode(_LIST, tenant_id, astuple(wanted), (reached,))

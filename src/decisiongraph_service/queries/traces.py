@@ -21,7 +21,7 @@ MAX_TIMELINE_EVENTS: Final = 1_000
 
 _PROJECTIONS: Final = (vocabulary.TRACE_SUMMARY,)
 _EVENTS_LIST: Final = "ListTraceEvents"
-_CHUNK: Final = 64
+_CHUNK: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +59,19 @@ class TraceQueries:
         """One trace, now or as the log stood at `as_of_log_seq`.
 
         Raises:
-            NotFound: the tenant has, or then had, no event of this trace.
+            NotFound: the tenant has no event of this trace up to the position that is answered from.
             InvalidArgument: `as_of_log_seq` lies beyond the log.
             ProjectionOutOfDate: the summary is behind what `freshness_wanted` asks for.
         """
+        if as_of_log_seq is not None:
+            # Answered from the log alone, so that no projection is waited for.
+            freshness_wanted = Freshness(allow_stale=True)
         async with self._freshness_wait.reading(tenant_id, _PROJECTIONS, freshness_wanted) as reading:
             snapshot, position = reading.snapshot, reading.position
-            until = freshness.checked_as_of(as_of_log_seq, position.head_log_seq)
+            # The log may be ahead of the summary: what is answered stands at one position.
+            until = position.log_seq
+            if as_of_log_seq is not None:
+                until = freshness.checked_as_of(as_of_log_seq, position.head_log_seq)
             newest = await event_log.fetch_newest_of_trace(snapshot, trace_id, until_log_seq=until)
             if newest is None:
                 raise errors.NotFound("trace", trace_id)
@@ -121,14 +127,15 @@ class TraceQueries:
         events: list[StoredEvent] = []
         size, more = 0, True
         while more and len(events) <= page_size and size <= paging.MAX_ANSWER_BYTES:
+            limit = min(_CHUNK, page_size + 1 - len(events))
             chunk = await event_log.fetch_trace_events(
                 snapshot,
                 trace_id,
                 since_trace_seq=events[-1].trace_seq if events else after,
                 until_log_seq=until_log_seq,
-                limit=min(_CHUNK, page_size + 1 - len(events)),
+                limit=limit,
             )
-            more = bool(chunk)
+            more = len(chunk) == limit
             events.extend(chunk)
             size += sum(map(paging.estimated_bytes, chunk))
         fitting = min(page_size, paging.fit(map(paging.estimated_bytes, events)))

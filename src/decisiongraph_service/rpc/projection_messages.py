@@ -155,7 +155,7 @@ def _ranked_to_message(hit: RankedHit, terms: Sequence[Term], keys: Sequence[int
         policy_version=hit.policy_version,
         score=hit.score,
         features=[
-            precedent_pb2.PrecedentFeature(feature=term.feature, value=term.value, weight=term.weight, result=result)
+            precedent_pb2.PrecedentFeature(feature=term.feature, value=term.shown, weight=term.weight, result=result)
             for term, result in precedent_search.matches(terms, keys, hit.document)
         ],
     )

@@ -45,24 +45,29 @@ def _to_value(value: struct_pb2.Value) -> JsonValue:
 
 def fill(struct: struct_pb2.Struct, content: JsonObject) -> None:
     """Copy a JSON object into an empty Struct."""
+    fields = struct.fields
     for key, value in content.items():
-        _fill_value(struct.fields[key], value)
+        _fill_value(fields[key], value)
 
 
 def _fill_value(target: struct_pb2.Value, value: JsonValue) -> None:
-    match value:
-        case None:
-            target.null_value = struct_pb2.NULL_VALUE
-        case bool():
-            target.bool_value = value
-        case str():
-            target.string_value = value
-        case int() | float():
-            target.number_value = value
-        case list():
-            target.list_value.SetInParent()
-            for item in value:
-                _fill_value(target.list_value.values.add(), item)
-        case _:
-            target.struct_value.SetInParent()
-            fill(target.struct_value, value)
+    # By exact type, the most frequent first: answers hold thousands of values.
+    kind = type(value)
+    if kind is str:
+        target.string_value = value  # type: ignore[assignment]
+    elif kind is dict:
+        struct = target.struct_value
+        struct.SetInParent()
+        fill(struct, value)  # type: ignore[arg-type]
+    elif kind is list:
+        values = target.list_value
+        values.SetInParent()
+        add = values.values.add
+        for item in value:  # type: ignore[union-attr]
+            _fill_value(add(), item)
+    elif kind is bool:
+        target.bool_value = value  # type: ignore[assignment]
+    elif value is None:
+        target.null_value = struct_pb2.NULL_VALUE
+    else:
+        target.number_value = value  # type: ignore[assignment]

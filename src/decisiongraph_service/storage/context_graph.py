@@ -53,12 +53,12 @@ _EDGES_TOUCHING: Final = f"""
             ) AS edge
             UNION
             SELECT edge.*
-            FROM unnest($7::bytea[], $8::text[]) AS node (node_key, edge_type)
+            FROM unnest($7::bytea[]) AS node (incoming_key)
             CROSS JOIN LATERAL (
                 SELECT {_EDGE_COLUMNS}
                 FROM graph_edges
                 WHERE tenant_id = $1 AND generation = $2
-                  AND edge_end(edge_type, to_node_key) = edge_end(node.edge_type, node.node_key) AND log_seq <= $4
+                  AND incoming_key = node.incoming_key AND log_seq <= $4
                 ORDER BY "left"({_REST_OF_EDGE_ID}, 64), {_REST_OF_EDGE_ID}
                 LIMIT $6
             ) AS edge
@@ -66,7 +66,7 @@ _EDGES_TOUCHING: Final = f"""
         ORDER BY {_EDGE_ID}
         LIMIT $6
     ) AS first_ones
-    WHERE bytes_before <= $9
+    WHERE bytes_before <= $8
     ORDER BY {_EDGE_ID}
 """
 
@@ -102,6 +102,11 @@ def node_key(node_id: str) -> bytes:
     return hashlib.sha256(node_id.encode()).digest()[:16]
 
 
+def incoming_key(edge_type: str, to_node_id: str) -> bytes:
+    """What the edges of one type that end at a node are found by."""
+    return node_key(to_node_id) + edge_type.encode()
+
+
 def node_columns(tenant_id: str, generation: int, rows: Iterable[NodeRow]) -> list[tuple[object, ...]]:
     """Rows of `graph_nodes`, in the order of its columns."""
     return [
@@ -125,6 +130,7 @@ def edge_columns(tenant_id: str, generation: int, rows: Iterable[EdgeRow]) -> li
             row.event_id,
             row.trace_id,
             row.created_at,
+            incoming_key(row.edge_type, row.to_node_id),
         )
         for row in rows
     ]
@@ -145,16 +151,16 @@ async def fetch_edges_touching(
     At most `limit`, and none behind the one with which their ids together exceed `max_bytes`.
     """
     from_keys: list[bytes] = []
-    to_keys: list[bytes] = []
-    to_edge_types: list[str] = []
+    incoming_keys: list[bytes] = []
     for node_id in node_ids:
-        node_type, key = node_id.partition(":")[0], node_key(node_id)
+        node_type = node_id.partition(":")[0]
         if node_type in context_graph.TYPES_WITH_OUTGOING_EDGES:
-            from_keys.append(key)
-        for edge_type in context_graph.INCOMING_EDGE_TYPES.get(node_type, ()):
-            if not edge_types or edge_type in edge_types:
-                to_keys.append(key)
-                to_edge_types.append(edge_type)
+            from_keys.append(node_key(node_id))
+        incoming_keys.extend(
+            incoming_key(edge_type, node_id)
+            for edge_type in context_graph.INCOMING_EDGE_TYPES.get(node_type, ())
+            if not edge_types or edge_type in edge_types
+        )
     rows = await transaction.fetch(
         _EDGES_TOUCHING,
         generation,
@@ -162,8 +168,7 @@ async def fetch_edges_touching(
         until_log_seq,
         list(edge_types),
         limit,
-        to_keys,
-        to_edge_types,
+        incoming_keys,
         max_bytes,
     )
     return [EdgeRow(*row) for row in rows]

@@ -165,7 +165,7 @@ _LENGTHS: Final = """
     CROSS JOIN LATERAL (
         SELECT trace_id, trace_seq, log_seq
         FROM events
-        WHERE tenant_id = $1 AND trace_id = wanted.trace_id
+        WHERE tenant_id = $1 AND trace_id = wanted.trace_id AND log_seq <= $3
         ORDER BY trace_seq DESC
         LIMIT 1
     ) AS newest
@@ -336,9 +336,11 @@ async def fetch_trace_events(
     return [_stored_event(row) for row in rows]
 
 
-async def fetch_lengths(transaction: TenantTransaction, trace_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """By trace the number of its events, and the log position of its newest one."""
-    rows = await transaction.fetch(_LENGTHS, list(trace_ids))
+async def fetch_lengths(
+    transaction: TenantTransaction, trace_ids: Sequence[str], *, until_log_seq: int
+) -> dict[str, tuple[int, int]]:
+    """By trace the number of its events up to a log position, and the position of the newest of them."""
+    rows = await transaction.fetch(_LENGTHS, list(trace_ids), until_log_seq)
     return {row["trace_id"]: (row["trace_seq"] + 1, row["log_seq"]) for row in rows}
 
 

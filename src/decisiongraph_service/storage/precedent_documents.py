@@ -10,11 +10,12 @@ import orjson
 from decisiongraph_service.domain.precedent_search import DocumentRow, Feature, Term
 from decisiongraph_service.storage.database import TenantTransaction
 
-CANDIDATES_OF_A_KEY: Final = 300
+CANDIDATES_OF_A_KEY: Final = 200
 """Of each term and each filter so many traces are looked at, those that finished last."""
 
-# Ranges of the primary key of the postings, backwards; the documents by their primary key, each a range of one value in
-# order, which only the primary key gives. The summaries and the policy's row only of what is answered.
+# Ranges of the primary key of the postings, backwards, so many rows as hold the wanted number of positions; the
+# documents by their primary key, each a range of one value in order, which only the primary key gives. The summaries
+# and the row of the policy only of what is answered.
 _RANKED: Final = """
     SELECT score, finished_log_seq, trace_id, features, keys, workflow, title, outcome, finished_at, policy_id,
            policy_version, bytes
@@ -39,10 +40,17 @@ _RANKED: Final = """
                         SELECT DISTINCT posting.finished_log_seq
                         FROM unnest($7::bigint[] || $6::bigint[]) AS wanted (key)
                         CROSS JOIN LATERAL (
-                            SELECT finished_log_seq
-                            FROM precedent_postings
-                            WHERE tenant_id = $1 AND generation = $2 AND key = wanted.key AND finished_log_seq <= $4
-                            ORDER BY precedent_postings.finished_log_seq DESC
+                            SELECT position.finished_log_seq
+                            FROM (
+                                SELECT until_log_seq, finished_log_seqs
+                                FROM precedent_postings
+                                WHERE tenant_id = $1 AND generation = $2 AND key = wanted.key
+                                ORDER BY precedent_postings.until_log_seq DESC
+                                LIMIT 1000000000
+                            ) AS of_batch
+                            CROSS JOIN LATERAL unnest(of_batch.finished_log_seqs) AS position (finished_log_seq)
+                            WHERE position.finished_log_seq <= $4
+                            ORDER BY of_batch.until_log_seq DESC, position.finished_log_seq DESC
                             LIMIT $5
                         ) AS posting
                     ) AS candidate
@@ -56,6 +64,8 @@ _RANKED: Final = """
                         LIMIT 1
                     ) AS document
                     WHERE document.keys @> $6::bigint[] AND document.trace_id <> $9
+                    -- A fence: the score is worked out once, not for each of its uses.
+                    OFFSET 0
                 ) AS scored
                 WHERE scored.score > 0 AND (scored.score, scored.finished_log_seq) < ($10::bigint, $11::bigint)
                 ORDER BY scored.score DESC, scored.finished_log_seq DESC

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from decisiongraph_service.domain.precedent_index import PolicyEvaluationRow, PrecedentRow
+from decisiongraph_service.storage import trace_summary
 from decisiongraph_service.storage.database import TenantTransaction
 
 TABLES: Final = ("policy_evaluations", "precedents", "precedent_postings", "precedent_documents")
@@ -50,8 +51,7 @@ _FINISHED: Final = f"""
 _OF_ENTITY: Final = f"""
     SELECT {_HIT}, summary.last_log_seq, NULL::text AS policy_id, NULL::text AS policy_version
     FROM trace_summaries AS summary
-    WHERE entity_key(summary.primary_entity_type, summary.primary_entity_id) = entity_key($7, $8)
-      AND summary.primary_entity_id = $8
+    WHERE summary.entity_key = $9 AND summary.primary_entity_id = $8
       AND summary.last_log_seq < $3 {_MATCHING}
     ORDER BY summary.last_log_seq DESC
     LIMIT $4
@@ -155,7 +155,8 @@ async def find(
             _OF_POLICY, *shared, wanted.entity_id or None, generations.precedent_index, *policy
         )
     elif wanted.entity_id:
-        rows = await transaction.fetch(_OF_ENTITY, *shared, wanted.entity_id)
+        key = trace_summary.entity_key(wanted.entity_type, wanted.entity_id)
+        rows = await transaction.fetch(_OF_ENTITY, *shared, wanted.entity_id, key)
     else:
         rows = await transaction.fetch(_FINISHED, *shared)
     return [PrecedentHit(*row) for row in rows]

@@ -1,5 +1,6 @@
 """Rows of the trace summary projection (docs/reference/PROJECTION_AND_REPLAY_SEMANTICS.md, trace summary)."""
 
+import hashlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -44,22 +45,28 @@ _ROWS: Final = f"""
     ORDER BY trace_id
 """
 
-# Steps along the index that is named above each: so many rows are looked at, the filters only drop some of them. One
-# row comes at least: how far the step came, and how many rows it looked at.
-_LISTED: Final = f"""
-    WITH scanned AS MATERIALIZED (
-        SELECT {_COLUMN_LIST}, title_words
-        FROM trace_summaries
-        WHERE tenant_id = $1 AND generation = $2 AND started_log_seq < $3 %s
-        ORDER BY trace_summaries.started_log_seq DESC
-        LIMIT $4
-    )
-    SELECT scan.reached, scan.looked_at, {_FOUND_COLUMNS}
-    FROM (SELECT min(started_log_seq) AS reached, count(*) AS looked_at FROM scanned) AS scan
+# A step along the index that is named below: so many rows are looked at, the filters only drop some of them. One row
+# comes at least, which says how far the step goes: 0 to the end.
+_STEP: Final = """
+    SELECT step.reached, %s
+    FROM (
+        SELECT coalesce(
+            (
+                SELECT started_log_seq
+                FROM trace_summaries
+                WHERE tenant_id = $1 AND generation = $2 AND started_log_seq < $3 %s
+                ORDER BY trace_summaries.started_log_seq DESC
+                OFFSET $4 - 1
+                LIMIT 1
+            ),
+            0
+        ) AS reached
+    ) AS step
     LEFT JOIN LATERAL (
         SELECT *
-        FROM scanned
-        WHERE ($6::text IS NULL OR workflow = $6)
+        FROM trace_summaries
+        WHERE tenant_id = $1 AND generation = $2 AND started_log_seq < $3 AND started_log_seq >= step.reached %s
+          AND ($6::text IS NULL OR workflow = $6)
           AND ($7::text IS NULL OR outcome = $7)
           AND ($8::boolean IS NULL OR (outcome IS NOT NULL) = $8)
           AND ($9::text IS NULL OR primary_entity_type = $9)
@@ -69,22 +76,25 @@ _LISTED: Final = f"""
           AND ($13::timestamptz IS NULL OR finished_instant > $13)
           AND ($14::timestamptz IS NULL OR finished_instant <= $14)
           AND title_words @> $15::text[]
-        ORDER BY started_log_seq DESC
+        ORDER BY trace_summaries.started_log_seq DESC
         LIMIT $5
     ) AS found ON true
     ORDER BY found.started_log_seq DESC
 """
 
+
+def _along(condition: str) -> str:
+    return _STEP % (_FOUND_COLUMNS, condition, condition)
+
+
 # trace_summaries_started
-_NEWEST: Final = _LISTED % ""
+_NEWEST: Final = _along("")
 
 # trace_summaries_open
-_NEWEST_OPEN: Final = _LISTED % "AND outcome IS NULL"
+_NEWEST_OPEN: Final = _along("AND outcome IS NULL")
 
 # trace_summaries_started_of_entity
-_NEWEST_OF_ENTITY: Final = _LISTED % (
-    "AND entity_key(primary_entity_type, primary_entity_id) = entity_key($9::text, $10::text)"
-)
+_NEWEST_OF_ENTITY: Final = _along("AND entity_key = $16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +137,11 @@ async def fetch(transaction: TenantTransaction, generation: int, trace_id: str) 
     return None if row is None else TraceSummaryRow(*row)
 
 
+def entity_key(entity_type: str, entity_id: str) -> bytes:
+    """What the traces of an entity are found by: payload texts may be longer than an index takes."""
+    return hashlib.sha256(f"{entity_type}\x1f{entity_id}".encode()).digest()[:16]
+
+
 def columns(tenant_id: str, generation: int, rows: Iterable[TraceSummaryRow]) -> list[tuple[object, ...]]:
     """Rows of `trace_summaries`, in the order of its columns."""
     return [
@@ -138,6 +153,7 @@ def columns(tenant_id: str, generation: int, rows: Iterable[TraceSummaryRow]) ->
             row.started_micros,
             row.finished_micros,
             words(row.title),
+            entity_key(row.primary_entity_type, row.primary_entity_id),
         )
         for row in rows
     ]
@@ -148,8 +164,9 @@ async def fetch_newest(
 ) -> ListStep:
     """Traces that started before a log position, newest first: at most `limit` among the next `look_at`."""
     statement = _NEWEST
-    if wanted.primary_entity_id is not None:
-        statement = _NEWEST_OF_ENTITY
+    key: tuple[bytes, ...] = ()
+    if wanted.primary_entity_type is not None and wanted.primary_entity_id is not None:
+        statement, key = _NEWEST_OF_ENTITY, (entity_key(wanted.primary_entity_type, wanted.primary_entity_id),)
     elif wanted.finished is False:
         statement = _NEWEST_OPEN
     rows = await transaction.fetch(
@@ -168,13 +185,14 @@ async def fetch_newest(
         wanted.since_finished_micros,
         wanted.until_finished_micros,
         list(wanted.title_words),
+        *key,
     )
-    found = [TraceSummaryRow(*row[2:]) for row in rows if row["trace_id"] is not None]
-    at_the_end = rows[0]["looked_at"] < look_at
+    found = [TraceSummaryRow(*row[1:]) for row in rows if row["trace_id"] is not None]
+    reached = rows[0]["reached"]
     if len(found) == limit:
         # Others of the step may match as well.
         return ListStep(found, found[-1].started_log_seq, at_the_end=False)
-    return ListStep(found, rows[0]["reached"] or 0, at_the_end)
+    return ListStep(found, reached, at_the_end=reached == 0)
 
 
 async def iterate(transaction: TenantTransaction, generation: int) -> AsyncIterator[TraceSummaryRow]:
