@@ -61,6 +61,8 @@ class Stack:
     empty: str
     rest: str
     empty_rest: str
+    dsn: str
+    """Of the database, as its owner."""
     connection: "asyncpg.Connection[asyncpg.Record]"
     key: SigningKey
     database: Database
@@ -183,6 +185,8 @@ async def _start(
         "DG_DATA_DIR": str(folder),
         "DG_GRPC_PORT": str(service_port),
         "DG_SHUTDOWN_GRACE_SECONDS": "1",
+        # One account does everything here.
+        **{f"DG_LIMIT_{name}": "off" for name in ("READ", "WRITE", "ADMIN", "PUBLIC", "EVENTS", "BYTES")},
     }
     server_pid = await _start_python(started, "server", ["decisiongraph_service.cli.main", "serve"], environment)
     empty_pid = await _start_python(started, "empty-server", ["bench.empty_server", str(empty_port)], environment)
@@ -203,6 +207,7 @@ async def _start(
         empty=f"127.0.0.1:{empty_port}",
         rest=f"http://127.0.0.1:{rest_port}/api/v1/events",
         empty_rest=f"http://127.0.0.1:{empty_rest_port}/api/v1/events",
+        dsn=dsn,
         connection=connection,
         key=key,
         database=database,

@@ -5,6 +5,14 @@ math.randomseed(os.time() + tonumber(string.sub(tostring({}), -6), 16))
 -- gRPC servers take 8 KiB of metadata, each counted with 32 bytes more; the rest is for what is added on the way.
 local MAX_HEADER_BYTES = 7168
 
+local SECURITY_HEADERS = {
+  ["cache-control"] = "no-store",
+  ["content-security-policy"] = "default-src 'none'; frame-ancestors 'none'",
+  ["referrer-policy"] = "no-referrer",
+  ["x-content-type-options"] = "nosniff",
+  ["x-frame-options"] = "DENY",
+}
+
 local function is_grpc(headers)
   return string.sub(headers:get("content-type") or "", 1, 16) == "application/grpc"
 end
@@ -28,6 +36,11 @@ function envoy_on_request(handle)
   if id == nil or #id == 0 or #id > 128 or string.find(id, "[^\33-\126]") then
     local fresh = string.format("%07x%07x%07x", math.random(0, 0xfffffff), math.random(0, 0xfffffff), math.random(0, 0xfffffff))
     headers:replace("x-request-id", fresh)
+  end
+  -- gRPC's own library answers a malformed deadline with INTERNAL.
+  local deadline = headers:get("grpc-timeout")
+  if not grpc and deadline ~= nil and not string.find(deadline, "^%d%d?%d?%d?%d?%d?%d?%d?[HMSmun]$") then
+    headers:remove("grpc-timeout")
   end
   if not grpc and header_bytes(headers) > MAX_HEADER_BYTES then
     handle:respond({[":status"] = "431"}, "")
@@ -54,6 +67,10 @@ end
 function envoy_on_response(handle)
   if handle:headers():get("x-decisiongraph-edge") then remove_values(handle) end
   local headers = handle:headers()
+  if not is_grpc(headers) then
+    -- Answers are data for programs: no browser is to guess, frame, store or run them.
+    for name, value in pairs(SECURITY_HEADERS) do headers:replace(name, value) end
+  end
   local status = headers:get("x-http-status")
   if status == nil then return end
   headers:remove("x-http-status")

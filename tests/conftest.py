@@ -81,6 +81,8 @@ async def service(database_url: str) -> AsyncIterator[Service]:
         "DG_GRPC_PORT": str(grpc_port),
         "DG_SHUTDOWN_GRACE_SECONDS": "1",
         "DG_HEARTBEAT_SECONDS": "0.5",
+        # All tests share a few accounts; test_limits.py has a server of its own.
+        **{f"DG_LIMIT_{name}": "off" for name in ("READ", "WRITE", "ADMIN", "PUBLIC", "EVENTS", "BYTES")},
         # The Postgres of a test run trades durability for speed.
         "DG_ALLOW_UNSAFE_DATABASE": "true",
     }

@@ -205,3 +205,26 @@ async def test_the_probes_answer(callers: Callers) -> None:
     assert (ready.status_code, ready.json()["status"]) == (200, "ready")
     assert {check["status"] for check in ready.json()["checks"]} == {"ok"}
     assert "database" in {check["name"] for check in ready.json()["checks"]}
+
+
+@pytest.mark.parametrize("path", ["/api/v1/events/none", "/api/healthz", "/no/such/path"])
+async def test_browsers_are_told_to_do_nothing_with_answers(callers: Callers, path: str) -> None:
+    headers = {"authorization": f"Bearer {callers.tenant.tokens['reader']}"}
+    response = await callers.client.get(path, headers=headers)
+    expected = {
+        "cache-control": "no-store",
+        "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+        "referrer-policy": "no-referrer",
+        "x-content-type-options": "nosniff",
+        "x-frame-options": "DENY",
+    }
+    assert {name: response.headers.get(name) for name in expected} == expected
+
+
+async def test_no_page_of_another_origin_may_read_answers(callers: Callers) -> None:
+    origin = {"origin": "https://elsewhere.example", "access-control-request-method": "GET"}
+    for response in (
+        await callers.client.get("/api/healthz", headers=origin),
+        await callers.client.request("OPTIONS", "/api/v1/events/none", headers=origin),
+    ):
+        assert not [name for name in response.headers if name.startswith("access-control-")]

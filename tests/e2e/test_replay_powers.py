@@ -1,21 +1,12 @@
 """Who may have to do with which replay jobs: permission by mode, the role, and the switch that forbids rebuilds."""
 
-import os
-import shutil
-import sys
-import tempfile
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any, Final
 
-import grpc
-import httpx
 import pytest
-from tests.calling import BOTH_WAYS, Callers, Service, wait_until_serving
-from tests.conftest import envoy_config
+from tests.another_server import another_server, callers_of
+from tests.calling import BOTH_WAYS, Callers, Service
 from tests.jobs import ask, assert_refused, ended, health, jobs_held, start
-
-from decisiongraph_service.runtime import children, envoy, ports
 
 _REPLAY: Final = ("projection_replay",)
 _REBUILD: Final = ("projection_rebuild",)
@@ -124,46 +115,17 @@ async def test_failures_and_retries_need_the_permission_to_replay(callers: Calle
 
 
 @pytest.fixture(scope="module")
-async def cautious(service: Service, database_url: str) -> AsyncIterator[tuple[str, str]]:
-    """REST and gRPC addresses of one more server on the same database, on which rebuilds are switched off."""
-    folder = Path(tempfile.mkdtemp(prefix="decisiongraph-test-"))
-    grpc_port = ports.free_port()
-    rest_port = ports.free_port(besides=(grpc_port,))
-    admin_port = ports.free_port(besides=(grpc_port, rest_port))
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("DG_")},
-        "DG_DATABASE_URL": database_url,
-        "DG_DATA_DIR": str(folder),
-        "DG_TOKEN_KEY_FILE": str(service.folder / "token-key.pem"),
-        "DG_GRPC_PORT": str(grpc_port),
-        "DG_SHUTDOWN_GRACE_SECONDS": "1",
-        "DG_ALLOW_UNSAFE_DATABASE": "true",
-        "DG_REBUILD_ENABLED": "false",
-    }
-    config = folder / "envoy.yaml"
-    config.write_text(envoy_config(rest_port, grpc_port, admin_port))
-    running = children.Children(folder / "logs", folder / "children.json")
-    serve = (sys.executable, "-m", "decisiongraph_service.cli.main", "serve")
-    try:
-        await running.start(children.ChildSpec("server", serve, env=environment))
-        await running.start(children.ChildSpec("envoy", envoy.command(config, concurrency=1)))
-        await running.during(wait_until_serving(f"127.0.0.1:{grpc_port}"))
-        await running.during(envoy.wait_ready(admin_port, timeout_seconds=20))
-        yield f"http://127.0.0.1:{rest_port}", f"127.0.0.1:{grpc_port}"
-    finally:
-        await running.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+async def cautious(service: Service, database_url: str) -> AsyncIterator[Service]:
+    """One more server on the same database, on which rebuilds are switched off."""
+    async with another_server(service, database_url, DG_REBUILD_ENABLED="false") as server:
+        yield server
 
 
 @pytest.fixture
-async def cautious_callers(cautious: tuple[str, str], callers: Callers) -> AsyncIterator[Callers]:
+async def cautious_callers(cautious: Service, callers: Callers) -> AsyncIterator[Callers]:
     """Both ways to call that server, for the tenant of `callers`."""
-    rest, address = cautious
-    async with (
-        grpc.aio.insecure_channel(address) as channel,
-        httpx.AsyncClient(base_url=rest, timeout=30) as client,
-    ):
-        yield Callers(callers.tenant, channel, client)
+    async with callers_of(cautious, callers.tenant) as both:
+        yield both
 
 
 async def test_where_rebuilds_are_switched_off_no_permission_helps(cautious_callers: Callers) -> None:

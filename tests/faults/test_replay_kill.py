@@ -178,7 +178,8 @@ class _Run:
 
     async def prepare(self) -> None:
         await self.projections.append(self.tenant_id, _events())
-        await _until(lambda: self._is("SELECT min(log_seq) FROM projection_generations", _EVENTS), 20)
+        query = "SELECT min(log_seq) FROM projection_generations WHERE tenant_id = 'killed'"
+        await _until(lambda: self._is(query, _EVENTS), 20)
 
     async def _is(self, query: str, wanted: object) -> bool:
         return bool(await self.owner.fetchval(query) == wanted)

@@ -1,6 +1,7 @@
 """Every rpc declares who may call it, and a contract where one does not cannot be served."""
 
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from google.protobuf import descriptor_pb2
@@ -9,6 +10,7 @@ from grpc_health.v1 import health_pb2
 from decisiongraph.v1 import authorization_pb2
 from decisiongraph_service.access import tokens
 from decisiongraph_service.access.authorization import Rule
+from decisiongraph_service.access.revocations import Revocations
 from decisiongraph_service.access.tokens import TokenVerifier
 from decisiongraph_service.domain import errors
 from decisiongraph_service.rpc import contract
@@ -80,7 +82,17 @@ def test_a_permission_that_means_nothing_stops_the_server(monkeypatch: pytest.Mo
 
 def test_an_rpc_without_a_rule_lets_nobody_in() -> None:
     verifier = TokenVerifier({}, issuer="us", audience="here", clock=lambda: 0.0)
-    gate = Gate({"/a.B/C": Rule(role=None, installation_wide=True)}, verifier)
+    gate = Gate({"/a.B/C": Rule(role=None, installation_wide=True)}, verifier, Mock(spec=Revocations))
     with pytest.raises(errors.Unauthenticated):
-        gate.admit("/a.B/Other", {}, "id")
-    assert gate.admit("/a.B/C", {}, "id").caller is None
+        gate.authenticate("/a.B/Other", {})
+    with pytest.raises(errors.Unimplemented):
+        gate.admit("/a.B/Other", None, {}, "id")
+    assert gate.authenticate("/a.B/C", {}) is None
+    assert gate.admit("/a.B/C", None, {}, "id").caller is None
+
+
+def test_a_private_rpc_lets_nobody_in_without_a_caller() -> None:
+    verifier = TokenVerifier({}, issuer="us", audience="here", clock=lambda: 0.0)
+    gate = Gate({"/a.B/C": Rule(role="reader")}, verifier, Mock(spec=Revocations))
+    with pytest.raises(errors.Unauthenticated):
+        gate.admit("/a.B/C", None, {}, "id")

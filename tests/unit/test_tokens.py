@@ -1,16 +1,19 @@
 """A token is good if every one of its claims is, and for no longer than it says."""
 
 import base64
+import hashlib
+import hmac
 import json
 import time
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from decisiongraph_service.access import tokens
 from decisiongraph_service.access.keys import SigningKey
-from decisiongraph_service.access.tokens import TokenVerifier
+from decisiongraph_service.access.tokens import OwnIssuer, TokenVerifier
 from decisiongraph_service.domain import errors
 
 KEY = SigningKey(Ed25519PrivateKey.generate())
@@ -168,6 +171,68 @@ def test_refused_tokens_are_not_remembered() -> None:
         with pytest.raises(errors.Unauthenticated):
             checked.verify(token(aud="there", sub=str(number)))
     assert not checked._verified
+
+
+def test_a_token_without_signature_or_with_another_algorithm_is_refused() -> None:
+    content = token().rsplit(".", 1)[0]
+    claims = content.split(".")[1]
+    for algorithm in ("none", "None", "HS256", "RS256", "ES256", "", None):
+        header = encoded(json.dumps({"alg": algorithm, "typ": "JWT", "kid": KEY.key_id}).encode())
+        refused(f"{header}.{claims}.")
+        refused(f"{header}.{claims}.{encoded(KEY.private.sign(f'{header}.{claims}'.encode()))}")
+    refused(f"{content}.")
+
+
+def test_a_token_signed_with_the_public_key_as_a_secret_is_refused() -> None:
+    claims = token().split(".")[1]
+    for secret in (
+        KEY.public.public_bytes(Encoding.Raw, PublicFormat.Raw),
+        KEY.public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
+        KEY.public_base64url.encode(),
+    ):
+        header = encoded(json.dumps({"alg": "HS256", "kid": KEY.key_id}).encode())
+        signature = hmac.digest(secret, f"{header}.{claims}".encode(), hashlib.sha256)
+        refused(f"{header}.{claims}.{encoded(signature)}")
+
+
+def test_a_token_that_names_no_key_is_refused() -> None:
+    odd: tuple[Any, ...] = (None, "", 5, [], {}, [KEY.key_id])
+    for kid in odd:
+        refused(token(headers={"kid": kid}))
+    content = token().split(".")[1]
+    header = encoded(json.dumps({"alg": "EdDSA"}).encode())
+    signature = encoded(KEY.private.sign(f"{header}.{content}".encode()))
+    assert "kid" in refused(f"{header}.{content}.{signature}")
+
+
+@pytest.mark.parametrize("crit", [["exp"], ["b64"], [], None, "exp"])
+def test_a_token_that_asks_for_extensions_is_refused(crit: Any) -> None:
+    refused(token(headers={"crit": crit}))
+
+
+def test_a_key_that_is_no_longer_there_verifies_no_more_though_its_token_is_remembered() -> None:
+    keys = {KEY.key_id: KEY.public}
+    checked = TokenVerifier(keys, issuer="us", audience="here", clock=Clock())
+    good = token()
+    checked.verify(good)
+    del keys[KEY.key_id]
+    with pytest.raises(errors.Unauthenticated, match="not ours"):
+        checked.verify(good)
+    assert not checked._verified
+    keys[KEY.key_id] = SigningKey(Ed25519PrivateKey.generate()).public
+    with pytest.raises(errors.Unauthenticated, match="not valid"):
+        checked.verify(good)
+
+
+def test_the_audience_may_be_one_of_several() -> None:
+    assert verifier().verify(token(aud=["there", "here"])).account_id == "account"
+    refused(token(aud=["there"]))
+
+
+def test_two_issuers_of_the_same_name_are_not_taken() -> None:
+    same = OwnIssuer({}, issuer="us", audience="there")
+    with pytest.raises(ValueError, match="same `iss`"):
+        TokenVerifier({}, issuer="us", audience="here", clock=time.time, others=[same])
 
 
 @pytest.mark.parametrize(("issuer", "audience"), [("", "here"), ("us", "")])

@@ -19,17 +19,26 @@ def parse_tenant_id(text: str, *, field: str) -> TenantId:
         InvalidArgument: it is not a slug of 1 to 63 characters.
     """
     trimmed = text.strip()
-    if not _SLUG.fullmatch(trimmed):
+    require_slug(trimmed, field=field, what="a tenant id")
+    return TenantId(trimmed)
+
+
+def require_slug(text: str, *, field: str, what: str) -> None:
+    """Return if `text` may be the id of a tenant or service account; `what` names it in the refusal.
+
+    Raises:
+        InvalidArgument: it is not a slug of 1 to 63 characters.
+    """
+    if not _SLUG.fullmatch(text):
         raise errors.InvalidArgument(
             [
                 errors.Violation(
                     field,
                     "PATTERN",
-                    "must be a tenant id: 1 to 63 characters of a-z, 0-9 and '-', starting with a letter or digit",
+                    f"must be {what}: 1 to 63 characters of a-z, 0-9 and '-', starting with a letter or digit",
                 )
             ]
         )
-    return TenantId(trimmed)
 
 
 async def create_tenant(database: Database, tenant_id: TenantId, *, clock: Callable[[], int]) -> None:

@@ -2,7 +2,7 @@
 
 import typer
 
-from decisiongraph_service.cli import check, migrate, projections, run, serve, token
+from decisiongraph_service.cli import admin, check, migrate, projections, run, serve, token, token_keys
 
 app = typer.Typer(
     name="decisiongraph",
@@ -16,7 +16,9 @@ app.command("serve")(serve.serve)
 app.command("migrate")(migrate.migrate)
 app.command("check-log")(check.check_log)
 app.command("token")(token.token)
+app.add_typer(token_keys.app, name="token-keys")
 app.add_typer(projections.app, name="projections")
+app.add_typer(admin.app, name="admin")
 
 
 def main() -> None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 SERVER_VARIABLE: Final = "DG_SERVER"
 TOKEN_VARIABLE: Final = "DG_TOKEN"  # noqa: S105 - the name of a variable
+KEY_VARIABLE: Final = "DG_API_KEY"
+_EXCHANGE_SECONDS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +42,32 @@ async def connect(server: str | None, tenant: str | None) -> AsyncIterator[Servi
     from decisiongraph_service.runtime.settings import Settings
 
     address, tokens = server or os.environ.get(SERVER_VARIABLE), {"": os.environ.get(TOKEN_VARIABLE, "")}
-    if not address or not tokens[""]:
+    api_key = "" if tokens[""] else os.environ.get(KEY_VARIABLE, "")
+    if not address or not (tokens[""] or api_key):
         path = Settings().data_dir / "service.json"
         try:
             running = json.loads(path.read_text())
         except FileNotFoundError:
             failure.exit_with(
                 f"no service: {path} does not exist, so none runs from this folder; start it with `make run`, or set "
-                f"{SERVER_VARIABLE} (host:port of the gRPC server) and {TOKEN_VARIABLE} (a token with the roles admin "
-                "and reader)"
+                f"{SERVER_VARIABLE} (host:port of the gRPC server) and {KEY_VARIABLE} (an API key) or "
+                f"{TOKEN_VARIABLE} (a token) of an account with the roles that the command needs"
             )
         address = address or running["grpc"]
-        tokens = tokens if tokens[""] else running["tokens"]
+        tokens = tokens if tokens[""] or api_key else running["tokens"]
     # A proxy of the environment is not for this service.
     async with grpc.aio.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
+            if api_key:
+                tokens = {"": await _exchange(channel, api_key)}
             yield ServiceConnection(channel, tenant, tokens)
         except grpc.aio.AioRpcError as error:
             failure.exit_with(f"{address}: {error.code().name}: {error.details()}")
+
+
+async def _exchange(channel: "grpc.aio.Channel", api_key: str) -> str:
+    from decisiongraph.v1 import access_service_pb2, access_service_pb2_grpc
+
+    stub = access_service_pb2_grpc.AccessServiceStub(channel)
+    answer = await stub.IssueToken(access_service_pb2.IssueTokenRequest(api_key=api_key), timeout=_EXCHANGE_SECONDS)
+    return answer.token

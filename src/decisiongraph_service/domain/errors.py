@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+_OF_THE_INSTALLATION = ("tenant", "service account", "key")
+
 
 @dataclass(frozen=True, slots=True)
 class Violation:
@@ -91,10 +93,27 @@ class NotFound(DecisionGraphError):
     category = "not_found"
 
     def __init__(self, resource_type: str, resource_name: str) -> None:
-        where = "" if resource_type == "tenant" else " in this tenant"
+        where = "" if resource_type in _OF_THE_INSTALLATION else " in this tenant"
         super().__init__(f"{resource_type} {resource_name!r} does not exist{where}")
         self.resource_type = resource_type
         self.resource_name = resource_name
+
+
+class AlreadyExists(DecisionGraphError):
+    """Something else has this name."""
+
+    reason = "ALREADY_EXISTS"
+    category = "conflict"
+
+    def __init__(self, resource_type: str, resource_name: str) -> None:
+        super().__init__(f"another {resource_type} {resource_name!r} exists; choose another id, or use that one")
+
+
+class FailedPrecondition(DecisionGraphError):
+    """What was asked for is possible, but not as things stand; the message says what to do first."""
+
+    reason = "FAILED_PRECONDITION"
+    category = "conflict"
 
 
 class IdempotencyConflict(DecisionGraphError):

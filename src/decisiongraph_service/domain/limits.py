@@ -25,3 +25,16 @@ class EventLimits:
     """Values of the payload: every scalar, array and object, itself included; keys do not count."""
     max_occurred_at_bytes: int = 64
     """`occurred_at` as sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """What one account, or one tenant, may ask for in a time, e.g. `100/second`; `off`: as much as it likes."""
+
+    read: str = "off"
+    write: str = "off"
+    admin: str = "off"
+    public: str = "off"
+    """Of the whole installation: these calls have no account."""
+    events: str = "off"
+    bytes: str = "off"

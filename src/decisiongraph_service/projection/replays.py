@@ -1,9 +1,11 @@
-"""Asking for replay jobs and retries: admission, reading, cancelling. What changes something leaves an audit entry."""
+"""Asking for replay jobs and retries: admission, reading, cancelling.
+
+What is done leaves an audit entry in its transaction; what is refused is put on record by the rpc layer.
+"""
 
 import asyncio
-import contextlib
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -58,22 +60,21 @@ class Replays:
             ReplayConflict: another job works on one of the projections.
         """
         target = f"{request.mode} {request.projection}"
-        async with self._audited(tenant_id, act, target):
-            powers.require(request.mode)
-            if request.mode == vocabulary.REBUILD and not powers.rebuild_enabled:
-                raise errors.Forbidden(
-                    "rebuilds are switched off; set DG_REBUILD_ENABLED=true on the servers to allow them"
-                )
-            async with self._database.tenant_transaction(tenant_id) as transaction:
-                await self._admit(transaction, request)
-                job = await replay_jobs.insert(
-                    transaction,
-                    f"job-{secrets.token_hex(8)}",
-                    request,
-                    requested_by=act.account_id,
-                    requested_at_micros=self._clock(),
-                )
-                await audit.append(transaction, act, target=f"{target} {job.job_id}", now_micros=self._clock())
+        powers.require(request.mode)
+        if request.mode == vocabulary.REBUILD and not powers.rebuild_enabled:
+            raise errors.Forbidden(
+                "rebuilds are switched off; set DG_REBUILD_ENABLED=true on the servers to allow them"
+            )
+        async with self._database.tenant_transaction(tenant_id) as transaction:
+            await self._admit(transaction, request)
+            job = await replay_jobs.insert(
+                transaction,
+                f"job-{secrets.token_hex(8)}",
+                request,
+                requested_by=act.account_id,
+                requested_at_micros=self._clock(),
+            )
+            await audit.append(transaction, act, target=f"{target} {job.job_id}", now_micros=self._clock())
         self._wake_runner()
         return job
 
@@ -114,14 +115,13 @@ class Replays:
             NotFound: the tenant has no such job, or it is no longer active.
             Forbidden: the caller may not have to do with jobs of its mode.
         """
-        async with self._audited(tenant_id, act, job_id):
-            await self.get(tenant_id, job_id, powers)
-            async with self._database.tenant_transaction(tenant_id) as transaction:
-                job = await replay_jobs.cancel(transaction, job_id, now_micros=self._clock())
-                if job is None:
-                    raise errors.NotFound("active job", job_id)
-                await projection_state.retire_building(transaction, job_id)
-                await audit.append(transaction, act, target=job_id, now_micros=self._clock())
+        await self.get(tenant_id, job_id, powers)
+        async with self._database.tenant_transaction(tenant_id) as transaction:
+            job = await replay_jobs.cancel(transaction, job_id, now_micros=self._clock())
+            if job is None:
+                raise errors.NotFound("active job", job_id)
+            await projection_state.retire_building(transaction, job_id)
+            await audit.append(transaction, act, target=job_id, now_micros=self._clock())
         return job
 
     async def retry(self, tenant_id: TenantId, projection: str, act: Act) -> None:
@@ -130,10 +130,7 @@ class Replays:
         Raises:
             NotFound: the tenant does not exist.
         """
-        async with (
-            self._audited(tenant_id, act, projection),
-            self._database.tenant_transaction(tenant_id) as transaction,
-        ):
+        async with self._database.tenant_transaction(tenant_id) as transaction:
             if not await projection_state.lock_live(transaction, [projection]):
                 raise errors.NotFound("tenant", tenant_id)
             await projection_failures.unblock(transaction, projection)
@@ -148,17 +145,3 @@ class Replays:
             common = set(request.projections).intersection(other.request.projections)
             if common:
                 raise errors.ReplayConflict(request.projection if len(common) > 1 else common.pop(), other.job_id)
-
-    @contextlib.asynccontextmanager
-    async def _audited(self, tenant_id: TenantId, act: Act, target: str) -> AsyncIterator[None]:
-        """Record a refusal; what is done is recorded in the transaction that does it."""
-        try:
-            yield
-        except errors.StorageUnavailable:
-            raise
-        except errors.DecisionGraphError as error:
-            async with self._database.tenant_transaction(tenant_id) as transaction:
-                await audit.append(
-                    transaction, act, target=target, refusal_reason=error.reason, now_micros=self._clock()
-                )
-            raise

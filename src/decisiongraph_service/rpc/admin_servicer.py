@@ -8,27 +8,42 @@ from typing import Any, Final
 import grpc
 from google.protobuf import struct_pb2
 
-from decisiongraph.v1 import admin_service_pb2, admin_service_pb2_grpc
+from decisiongraph.v1 import admin_service_pb2
 from decisiongraph_service.access import authorization
+from decisiongraph_service.access.administration import Administration
 from decisiongraph_service.domain import errors
 from decisiongraph_service.domain.replay import ReplayRequest
 from decisiongraph_service.projection.replays import ReplayPowers, Replays
+from decisiongraph_service.queries.access import AccessQueries
+from decisiongraph_service.queries.audit import AuditQueries, AuditWanted
 from decisiongraph_service.queries.health import HealthQueries
 from decisiongraph_service.queries.jobs import JobQueries
-from decisiongraph_service.rpc import projection_messages, struct_json
+from decisiongraph_service.rpc import access_messages, projection_messages, struct_json
+from decisiongraph_service.rpc.access_rpcs import AccessRpcs
 from decisiongraph_service.rpc.interceptors import call
-from decisiongraph_service.storage.audit import Act
 
 _Context = grpc.aio.ServicerContext[Any, Any]
-_SERVICE: Final = "decisiongraph.v1.AdminService"
 _MAX_METADATA_BYTES: Final = 8 * 1024
 
 
-class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
+class AdminServicer(AccessRpcs):
     """Answers AdminService."""
 
-    def __init__(self, replays: Replays, jobs: JobQueries, health: HealthQueries, *, rebuild_enabled: bool) -> None:
+    def __init__(
+        self,
+        replays: Replays,
+        jobs: JobQueries,
+        health: HealthQueries,
+        administration: Administration,
+        access: AccessQueries,
+        audit: AuditQueries,
+        *,
+        rebuild_enabled: bool,
+    ) -> None:
         self._replays = replays
+        self._administration = administration
+        self._access = access
+        self._audit = audit
         self._jobs = jobs
         self._health = health
         self._rebuild_enabled = rebuild_enabled
@@ -47,7 +62,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
                 until_log_seq=request.until_log_seq if request.HasField("until_log_seq") else None,
                 metadata=_metadata(request.metadata),
             ),
-            _act("StartReplay", request.reason),
+            call.act("StartReplay", request.reason),
             self._powers(),
         )
         return admin_service_pb2.StartReplayResponse(job=projection_messages.job_to_message(job, call.tenant()))
@@ -90,7 +105,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         self, request: admin_service_pb2.CancelReplayRequest, context: _Context
     ) -> admin_service_pb2.CancelReplayResponse:
         """End an active job."""
-        act = _act("CancelReplay", request.reason)
+        act = call.act("CancelReplay", request.reason)
         job = await self._replays.cancel(call.tenant(), request.job_id, act, self._powers())
         return admin_service_pb2.CancelReplayResponse(job=projection_messages.job_to_message(job, call.tenant()))
 
@@ -114,21 +129,36 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         self, request: admin_service_pb2.RetryProjectionRequest, context: _Context
     ) -> admin_service_pb2.RetryProjectionResponse:
         """Let a stopped projection try again."""
-        await self._replays.retry(call.tenant(), request.projection, _act("RetryProjection", request.reason))
+        await self._replays.retry(call.tenant(), request.projection, call.act("RetryProjection", request.reason))
         health = await self._health.get_health(call.tenant())
         chosen = next(one for one in health.projections if one.live.projection == request.projection)
         return admin_service_pb2.RetryProjectionResponse(projection=projection_messages.health_to_message(chosen))
+
+    async def ListAuditEntries(  # noqa: N802 - named by the contract
+        self, request: admin_service_pb2.ListAuditEntriesRequest, context: _Context
+    ) -> admin_service_pb2.ListAuditEntriesResponse:
+        """A page of the audit log."""
+        page = await self._audit.list_entries(
+            call.tenant(),
+            AuditWanted(
+                account_id=request.account_id,
+                action=request.action,
+                outcome=request.outcome,
+                since_recorded_at=request.since_recorded_at,
+                until_recorded_at=request.until_recorded_at,
+            ),
+            page_size=request.page_size if request.HasField("page_size") else None,
+            page_token=request.page_token,
+        )
+        return admin_service_pb2.ListAuditEntriesResponse(
+            entries=[access_messages.audit_entry_to_message(entry, call.tenant()) for entry in page.entries],
+            next_page_token=page.next_page_token,
+        )
 
     def _powers(self) -> ReplayPowers:
         caller = call.current().caller
         permissions = frozenset[str]() if caller is None else caller.permissions
         return ReplayPowers(authorization.replay_modes(permissions), self._rebuild_enabled)
-
-
-def _act(rpc: str, reason: str) -> Act:
-    current = call.current()
-    account_id = "" if current.caller is None else current.caller.account_id
-    return Act(account_id, f"{_SERVICE}.{rpc}", reason, current.request_id)
 
 
 def _metadata(struct: struct_pb2.Struct) -> str:

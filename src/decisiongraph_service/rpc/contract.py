@@ -17,6 +17,7 @@ from decisiongraph.v1 import (
     system_service_pb2,
 )
 from decisiongraph_service.access.authorization import Rule
+from decisiongraph_service.rpc.access_messages import PERMISSIONS, ROLES
 
 SERVICES: Final[tuple[ServiceDescriptor, ...]] = tuple(
     module.DESCRIPTOR.services_by_name[name]
@@ -28,18 +29,6 @@ SERVICES: Final[tuple[ServiceDescriptor, ...]] = tuple(
         (system_service_pb2, "SystemService"),
     )
 )
-
-_ROLES: Final = {
-    authorization_pb2.ROLE_READER: "reader",
-    authorization_pb2.ROLE_WRITER: "writer",
-    authorization_pb2.ROLE_ADMIN: "admin",
-}
-_PERMISSIONS: Final = {
-    authorization_pb2.PERMISSION_PROJECTION_REPLAY: "projection_replay",
-    authorization_pb2.PERMISSION_PROJECTION_REBUILD: "projection_rebuild",
-    authorization_pb2.PERMISSION_AUDIT_READ: "audit_read",
-    authorization_pb2.PERMISSION_ACCESS_MANAGE: "access_manage",
-}
 
 
 def methods() -> Iterator[tuple[str, MethodDescriptor]]:
@@ -65,10 +54,10 @@ def _rule(path: str, method: MethodDescriptor) -> Rule:
         if declared.role or declared.permissions:
             raise ValueError(f"{path} is declared public and asks for a role or permission; declare one or the other")
         return Rule(role=None, installation_wide=True)
-    role = _ROLES.get(declared.role)
+    role = ROLES.get(declared.role)
     if role is None:
         raise ValueError(f"{path} declares no role; give it the option decisiongraph.v1.authorization in the contract")
-    if any(permission not in _PERMISSIONS for permission in declared.permissions):
+    if any(permission not in PERMISSIONS for permission in declared.permissions):
         raise ValueError(f"{path} declares PERMISSION_UNSPECIFIED; name a permission or leave them out")
-    permissions = tuple(_PERMISSIONS[permission] for permission in declared.permissions)
+    permissions = tuple(PERMISSIONS[permission] for permission in declared.permissions)
     return Rule(role, permissions, declared.installation_wide)

@@ -38,6 +38,8 @@ _CODES: Final[dict[type[errors.DecisionGraphError], _Codes]] = {
     errors.Unauthenticated: _Codes(grpc.StatusCode.UNAUTHENTICATED, 401),
     errors.Forbidden: _Codes(grpc.StatusCode.PERMISSION_DENIED, 403),
     errors.NotFound: _Codes(grpc.StatusCode.NOT_FOUND, 404),
+    errors.AlreadyExists: _Codes(grpc.StatusCode.ALREADY_EXISTS, 409),
+    errors.FailedPrecondition: _Codes(grpc.StatusCode.FAILED_PRECONDITION, 409),
     errors.IdempotencyConflict: _Codes(grpc.StatusCode.ALREADY_EXISTS, 409),
     errors.EventIdConflict: _Codes(grpc.StatusCode.ALREADY_EXISTS, 409),
     errors.TraceFinished: _Codes(grpc.StatusCode.FAILED_PRECONDITION, 409),

@@ -16,14 +16,16 @@ from decisiongraph.v1 import (
 )
 from decisiongraph_service.access import tenancy, tokens
 from decisiongraph_service.domain.vocabulary import TenantId
-from decisiongraph_service.runtime.server import clock_micros, signing_key
+from decisiongraph_service.runtime.server import clock_micros, token_keys
 from decisiongraph_service.runtime.settings import Settings
 from decisiongraph_service.storage.database import Database
 
 TENANT: Final = TenantId("demo")
 TRACE: Final = "refund-4711"
 
-_TOKEN_LIFETIME_SECONDS: Final = 30 * 24 * 3600
+TOKEN_LIFETIME_SECONDS: Final = 30 * 24 * 3600
+"""How long a token of the development issuer is valid."""
+
 _CALL_TIMEOUT_SECONDS: Final = 10
 _POLICY: Final = {"policy_id": "refund_limit", "policy_version": "2026-02"}
 _ORDER: Final = {"entity_type": "order", "entity_id": "A-77120", "system": "shop"}
@@ -109,7 +111,7 @@ _DECISION: Final[tuple[tuple[str, str, str, Mapping[str, Any]], ...]] = (
 def development_token(settings: Settings, *, tenant_id: str, roles: list[str], account_id: str) -> str:
     """A token of the development issuer, valid for 30 days, with every permission if it is for an admin."""
     return tokens.issue(
-        signing_key(settings),
+        token_keys(settings).signing_key,
         issuer=settings.token_issuer,
         audience=settings.token_audience,
         account_id=account_id,
@@ -117,7 +119,7 @@ def development_token(settings: Settings, *, tenant_id: str, roles: list[str], a
         roles=roles,
         permissions=tokens.PERMISSIONS if "admin" in roles else (),
         now=int(time.time()),
-        lifetime_seconds=_TOKEN_LIFETIME_SECONDS,
+        lifetime_seconds=TOKEN_LIFETIME_SECONDS,
     )
 
 

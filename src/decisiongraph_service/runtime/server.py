@@ -24,9 +24,15 @@ from decisiongraph.v1 import (
     query_service_pb2_grpc,
     system_service_pb2_grpc,
 )
-from decisiongraph_service.access import keys
+from decisiongraph_service.access import issuers, keys
+from decisiongraph_service.access.administration import Administration
+from decisiongraph_service.access.audit_trail import AuditTrail
 from decisiongraph_service.access.authorization import Rule
-from decisiongraph_service.access.keys import SigningKey
+from decisiongraph_service.access.issuers import ExternalIssuer
+from decisiongraph_service.access.key_ring import KeyRing
+from decisiongraph_service.access.rate_limits import RateLimits
+from decisiongraph_service.access.revocations import Revocations
+from decisiongraph_service.access.token_exchange import TokenExchange
 from decisiongraph_service.access.tokens import TokenVerifier
 from decisiongraph_service.domain import secret_guard
 from decisiongraph_service.ingestion.append import Appender
@@ -35,6 +41,8 @@ from decisiongraph_service.ingestion.group_commit import GroupCommitter
 from decisiongraph_service.projection.projector import Projector
 from decisiongraph_service.projection.replay_runner import ReplayRunner
 from decisiongraph_service.projection.replays import Replays
+from decisiongraph_service.queries.access import AccessQueries
+from decisiongraph_service.queries.audit import AuditQueries
 from decisiongraph_service.queries.events import EventQueries
 from decisiongraph_service.queries.freshness import FreshnessWait
 from decisiongraph_service.queries.graph import GraphQueries
@@ -53,6 +61,8 @@ from decisiongraph_service.rpc.admin_servicer import AdminServicer
 from decisiongraph_service.rpc.ingestion_servicer import IngestionServicer
 from decisiongraph_service.rpc.interceptors.authentication import Gate
 from decisiongraph_service.rpc.interceptors.pipeline import Pipeline
+from decisiongraph_service.rpc.interceptors.refused_acts import RefusedActs
+from decisiongraph_service.rpc.interceptors.spendings import Spendings
 from decisiongraph_service.rpc.query_servicer import QueryServicer
 from decisiongraph_service.rpc.system_servicer import SystemServicer
 from decisiongraph_service.runtime import ports, workers
@@ -70,6 +80,10 @@ _HARD_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 _LISTENERS: Final = 8
 _REFLECTION_PATH: Final = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 # The domain checks events itself: the first failing step of an append decides the category.
+# Not counted against any limit: what answers everybody and costs nothing.
+_FREE: Final = frozenset(
+    path for path, rule in contract.authorization_rules().items() if rule.public and not path.endswith("/IssueToken")
+)
 _CHECKED_BY_DOMAIN: Final = frozenset(
     {"/decisiongraph.v1.IngestionService/AppendEvent", "/decisiongraph.v1.IngestionService/AppendEvents"}
 )
@@ -82,17 +96,25 @@ def clock_micros() -> int:
     return time.time_ns() // 1_000
 
 
-def signing_key(settings: Settings) -> SigningKey:
-    """The key that signs tokens; in the development profile it is made on first use.
+def token_keys(settings: Settings) -> KeyRing:
+    """The keys that sign and verify tokens; in the development profile one is made on first use if none is configured.
 
     Raises:
-        ValueError: the file is missing in the production profile, or holds no Ed25519 key.
+        ValueError: none is configured in the production profile, or a file is missing or holds no Ed25519 key.
     """
+    first = None
     if settings.token_key_file is not None:
-        return keys.load(settings.token_key_file)
-    if settings.profile == "production":
-        raise ValueError("DG_TOKEN_KEY_FILE is not set; in the production profile keys are not made by themselves")
-    return keys.load_or_create(settings.data_dir / "token-key.pem")
+        first = keys.load(settings.token_key_file)
+    elif settings.token_keys_dir is None:
+        if settings.profile == "production":
+            raise ValueError(
+                "neither DG_TOKEN_KEYS_DIR nor DG_TOKEN_KEY_FILE is set; in the production profile keys are not made "
+                "by themselves"
+            )
+        first = keys.load_or_create(settings.data_dir / "token-key.pem")
+    return KeyRing(
+        settings.token_keys_dir, first=first, grace_seconds=settings.token_key_grace_seconds, clock=time.time
+    )
 
 
 def migrations_folder() -> Path:
@@ -109,6 +131,9 @@ class _Parts:
     committer: GroupCommitter
     projector: Projector
     runner: ReplayRunner
+    revocations: Revocations
+    keys: KeyRing
+    issuers: list[ExternalIssuer]
 
 
 class Server:
@@ -134,7 +159,12 @@ class Server:
         settings = self._settings
         if settings.database_url is None:
             raise ValueError("DG_DATABASE_URL is not set; `decisiongraph run` starts an embedded database")
-        key = signing_key(settings)
+        ring = token_keys(settings)
+        others = (
+            issuers.load(settings.external_issuers, own_issuer=settings.token_issuer)
+            if settings.external_issuers is not None
+            else []
+        )
         revision = migrations.newest_revision(migrations_folder())
         url = settings.database_url.get_secret_value()
         database = await Database.open(url, pool_size=settings.database_pool_size)
@@ -147,6 +177,9 @@ class Server:
             ),
             Projector(database, signal, clock=clock_micros),
             ReplayRunner(database, clock=clock_micros),
+            Revocations(database, clock=clock_micros),
+            ring,
+            others,
         )
         readiness = Readiness(
             database, needed_revision=revision, projector_follows=lambda: parts.projector.is_following
@@ -154,11 +187,13 @@ class Server:
         await readiness.check_database()
         await self._require_durable(database)
         page_tokens = PageTokens(await installation.fetch_key(database, "page_token"))
+        await parts.revocations.start()
+        await asyncio.gather(parts.keys.start(), *(issuer.start() for issuer in parts.issuers))
         signal.start()
         parts.projector.start()
         parts.runner.start()
-        pipeline = self._pipeline(key)
-        services = self._services(parts, key, readiness, page_tokens)
+        pipeline = self._pipeline(parts)
+        services = self._services(parts, readiness, page_tokens)
         if settings.grpc_own_port is None:
             ports.require_free(settings.grpc_host, settings.grpc_port)
         port = settings.grpc_port
@@ -195,21 +230,34 @@ class Server:
             await self._parts.runner.stop()
             await self._parts.projector.stop()
             await self._parts.signal.stop()
+            await asyncio.gather(self._parts.keys.stop(), *(issuer.stop() for issuer in self._parts.issuers))
+            await self._parts.revocations.stop()
             await self._parts.database.close()
         _log.info("server_stopped", address=self.address)
 
-    def _pipeline(self, key: SigningKey) -> Pipeline:
+    def _pipeline(self, parts: "_Parts") -> Pipeline:
         settings = self._settings
         verifier = TokenVerifier(
-            {key.key_id: key.public}, issuer=settings.token_issuer, audience=settings.token_audience, clock=time.time
+            parts.keys,
+            issuer=settings.token_issuer,
+            audience=settings.token_audience,
+            clock=time.time,
+            others=parts.issuers,
         )
         rules = contract.authorization_rules()
         rules[_REFLECTION_PATH] = Rule(role=None, installation_wide=True, any_token=True)
+        request_types = {
+            path: message_factory.GetMessageClass(method.input_type) for path, method in contract.methods()
+        }
         return Pipeline(
-            Gate(rules, verifier),
-            request_types={
-                path: message_factory.GetMessageClass(method.input_type) for path, method in contract.methods()
-            },
+            Gate(rules, verifier, parts.revocations),
+            RefusedActs(AuditTrail(parts.database, clock=clock_micros), request_types, rules),
+            Spendings(
+                RateLimits.open(settings.request_limits, settings.tenant_limits, settings.limit_storage_url),
+                rules,
+                _FREE,
+            ),
+            request_types=request_types,
             checked_by_domain=_CHECKED_BY_DOMAIN,
             max_request_bytes=settings.max_request_bytes,
             max_concurrent_calls=settings.max_concurrent_calls,
@@ -230,7 +278,7 @@ class Server:
         )
 
     def _services(
-        self, parts: "_Parts", key: SigningKey, readiness: Readiness, page_tokens: PageTokens
+        self, parts: "_Parts", readiness: Readiness, page_tokens: PageTokens
     ) -> list[Callable[[grpc.aio.Server], None]]:
         """The services, each as the function that adds it to a listener."""
         settings, database = self._settings, parts.database
@@ -261,6 +309,9 @@ class Server:
             Replays(database, parts.signal, clock=clock_micros, wake_runner=parts.runner.wake),
             JobQueries(database, page_tokens),
             projection_health,
+            Administration(database, clock=clock_micros, revoked=parts.revocations.refresh),
+            AccessQueries(database, page_tokens),
+            AuditQueries(database, page_tokens),
             rebuild_enabled=settings.allows_rebuilds,
         )
         system = SystemServicer(
@@ -268,7 +319,7 @@ class Server:
         )
         names = (*(service.full_name for service in contract.SERVICES), health.SERVICE_NAME, reflection.SERVICE_NAME)
         ingestion = IngestionServicer(appender)
-        access = AccessServicer([(key.key_id, key.public_base64url)])
+        access = AccessServicer(partial(self._token_exchange, parts), parts.keys)
         return [
             partial(ingestion_service_pb2_grpc.add_IngestionServiceServicer_to_server, ingestion),
             partial(query_service_pb2_grpc.add_QueryServiceServicer_to_server, queries),
@@ -278,6 +329,17 @@ class Server:
             partial(health_pb2_grpc.add_HealthServicer_to_server, self._health),
             partial(reflection.enable_server_reflection, names),
         ]
+
+    def _token_exchange(self, parts: "_Parts") -> TokenExchange:
+        """It issues tokens with the key that signs at this moment."""
+        return TokenExchange(
+            parts.database,
+            parts.keys.signing_key,
+            issuer=self._settings.token_issuer,
+            audience=self._settings.token_audience,
+            lifetime_seconds=self._settings.token_lifetime_seconds,
+            clock=clock_micros,
+        )
 
     async def _report_health(self, state: int) -> None:
         for name in ("", *(service.full_name for service in contract.SERVICES)):

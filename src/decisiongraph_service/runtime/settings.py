@@ -1,12 +1,13 @@
 """The settings of the service: one typed class, read from the environment with the prefix `DG_`."""
 
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from decisiongraph_service.domain import limits as event_limits
+from decisiongraph_service.domain import limits
 
 
 class Settings(BaseSettings):
@@ -47,10 +48,27 @@ class Settings(BaseSettings):
 
     token_issuer: str = Field(default="decisiongraph-development", min_length=1, description="`iss` of tokens.")
     token_audience: str = Field(default="decisiongraph", min_length=1, description="`aud` of tokens.")
+    token_lifetime_seconds: int = Field(
+        default=900, ge=60, le=86_400, description="How long a token that IssueToken makes is valid, in seconds."
+    )
     token_key_file: Path | None = Field(
         default=None,
         description="PEM file with the Ed25519 key that signs tokens. "
         "Unset, in the development profile: `<data_dir>/token-key.pem`, made on the first start.",
+    )
+    token_keys_dir: Path | None = Field(
+        default=None,
+        description="Folder of keys that sign and verify tokens and may be changed while servers run "
+        "(`decisiongraph token-keys`). That of DG_TOKEN_KEY_FILE, if set, counts as older than all of them.",
+    )
+    token_key_grace_seconds: float = Field(
+        default=300.0,
+        ge=0,
+        le=86_400,
+        description="How long a key of that folder is only published before it signs, in seconds.",
+    )
+    external_issuers: Path | None = Field(
+        default=None, description="JSON file with other issuers whose tokens are taken (access/issuers.py)."
     )
 
     secret_guard: Literal["precise", "reference"] = Field(
@@ -85,6 +103,29 @@ class Settings(BaseSettings):
         default=1000, ge=1, le=100_000, description="Most streams (watches, ingestion) of one server."
     )
 
+    limit_read: str = Field(
+        default="1000/second", description="Most calls for readers, of one account and of one tenant; `off`: no limit."
+    )
+    limit_write: str = Field(default="5000/second", description="Likewise calls for writers.")
+    limit_admin: str = Field(default="100/second", description="Likewise calls for administrators.")
+    limit_public: str = Field(default="100/second", description="Most IssueToken calls of the installation.")
+    limit_events: str = Field(
+        default="50000/second", description="Most events appended by one account and in one tenant; at least 1,000."
+    )
+    limit_bytes: str = Field(
+        default="67108864/second", description="Likewise bytes of the requests that append; at least 4 MiB."
+    )
+    limit_overrides: dict[str, dict[str, str]] = Field(
+        default={},
+        description='Other limits of single tenants, JSON: `{"acme": {"read": "5000/second", "events": "off"}}`. '
+        "What is not named is as above.",
+    )
+    limit_storage_url: str = Field(
+        default="async+memory://",
+        description="Where is counted: in each process, or for all servers together in Redis or Valkey, "
+        "`async+redis://host:6379` (needs the extra `fleet`).",
+    )
+
     slow_reader_seconds: float = Field(
         default=30.0, ge=1, le=3600, description="How long a stream waits for its caller to read before it ends."
     )
@@ -108,9 +149,9 @@ class Settings(BaseSettings):
         return self.profile != "production" if self.rebuild_enabled is None else self.rebuild_enabled
 
     @property
-    def event_limits(self) -> event_limits.EventLimits:
+    def event_limits(self) -> limits.EventLimits:
         """The limits of an event (EVENT_ENVELOPE_CONTRACT.md, limits)."""
-        return event_limits.EventLimits(
+        return limits.EventLimits(
             max_id_bytes=self.max_id_bytes,
             max_tags=self.max_tags,
             max_tag_bytes=self.max_tag_bytes,
@@ -118,3 +159,32 @@ class Settings(BaseSettings):
             max_payload_depth=self.max_payload_depth,
             max_payload_values=self.max_payload_values,
         )
+
+    @property
+    def request_limits(self) -> limits.RequestLimits:
+        """The limits of every account and tenant."""
+        return limits.RequestLimits(
+            read=self.limit_read,
+            write=self.limit_write,
+            admin=self.limit_admin,
+            public=self.limit_public,
+            events=self.limit_events,
+            bytes=self.limit_bytes,
+        )
+
+    @property
+    def tenant_limits(self) -> dict[str, limits.RequestLimits]:
+        """The limits of single tenants, by id.
+
+        Raises:
+            ValueError: DG_LIMIT_OVERRIDES names a limit that there is not.
+        """
+        try:
+            return {
+                tenant: replace(self.request_limits, **of_tenant) for tenant, of_tenant in self.limit_overrides.items()
+            }
+        except TypeError as error:
+            names = ", ".join(field.name for field in fields(limits.RequestLimits))
+            raise ValueError(
+                f"DG_LIMIT_OVERRIDES names a limit that there is not ({error}); there are {names}"
+            ) from error

@@ -6,9 +6,10 @@ accident. Instants travel as integers: microseconds since 1970-01-01T00:00:00Z.
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, cast
 
 import asyncpg
 
@@ -18,6 +19,7 @@ from decisiongraph_service.domain.vocabulary import TenantId
 RUNTIME_ROLE: Final = "decisiongraph_runtime"
 """The database role that a server works as: it may insert into and read the log, and not change it."""
 
+_TENANT_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _POSTGRES_EPOCH_MICROS: Final = 946_684_800_000_000
 _STATEMENT_TIMEOUT_SECONDS: Final = 10
 _ACQUIRE_TIMEOUT_SECONDS: Final = 5
@@ -55,12 +57,39 @@ _OUTAGE: Final = (
 def _outage_as_storage_unavailable() -> Iterator[None]:
     try:
         yield
+    except asyncpg.UndefinedTableError as error:
+        raise errors.StorageUnavailable("the database is not migrated; run `decisiongraph migrate` first") from error
     except _OUTAGE as error:
         if isinstance(error, ValueError):
             raise  # asyncpg's word for an argument of the wrong type: our mistake, not an outage
         raise errors.StorageUnavailable(
             "the database cannot be reached or is overloaded; send the request again, with the same idempotency key"
         ) from error
+
+
+def _slug(tenant_id: str) -> str:
+    """The id as it may stand in a SET, which takes no parameters."""
+    if not _TENANT_ID.fullmatch(tenant_id):
+        raise ValueError("a tenant id is a slug of 1 to 63 characters")
+    return tenant_id
+
+
+class _Connection(asyncpg.Connection):
+    """A connection that knows which tenant's rows it sees: row-level security shows it no others."""
+
+    __slots__ = ("_entered",)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._entered: str | None = None
+
+    async def enter(self, tenant_id: str) -> None:
+        """See the rows of this tenant from now on, of no other; an empty id: of none."""
+        if self._entered != tenant_id:
+            # Should the statement be cut off, it is not known what the session sees.
+            self._entered = None
+            await self.execute(f"SET dg.tenant_id = '{_slug(tenant_id) if tenant_id else ''}'")
+            self._entered = tenant_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +124,34 @@ class TenantTransaction:
         await self._connection.execute(statement, self.tenant_id, *arguments)
 
 
+@dataclass(frozen=True, slots=True)
+class InstallationTransaction:
+    """A transaction on what belongs to the installation: tenants themselves, accounts, keys."""
+
+    _connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+
+    async def fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
+        """All rows of `statement`."""
+        return await self._connection.fetch(statement, *arguments)
+
+    async def fetch_row(self, statement: str, *arguments: object) -> asyncpg.Record | None:
+        """The first row of `statement`, or None."""
+        return await self._connection.fetchrow(statement, *arguments)
+
+    async def fetch_value(self, statement: str, *arguments: object) -> Any:
+        """The first column of the first row of `statement`, or None."""
+        return await self._connection.fetchval(statement, *arguments)
+
+    async def execute(self, statement: str, *arguments: object) -> None:
+        """Run `statement` for its effect."""
+        await self._connection.execute(statement, *arguments)
+
+    async def in_tenant(self, tenant_id: TenantId) -> TenantTransaction:
+        """The same transaction, from now on inside a tenant, e.g. for what belongs into its audit log."""
+        await self._connection.execute(f"SET LOCAL dg.tenant_id = '{_slug(tenant_id)}'")
+        return TenantTransaction(tenant_id, self._connection)
+
+
 class Database:
     """A pool of connections to one database, working as the runtime role."""
 
@@ -113,6 +170,7 @@ class Database:
                 database_url,
                 min_size=min(2, pool_size),
                 max_size=pool_size,
+                connection_class=_Connection,
                 init=_prepare_connection,
                 reset=_leave_as_it_is,
                 command_timeout=_STATEMENT_TIMEOUT_SECONDS,
@@ -136,6 +194,14 @@ class Database:
             self._pool.terminate()
 
     @contextlib.asynccontextmanager
+    async def _connected(self, tenant_id: str) -> AsyncIterator["asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"]:
+        """A connection of the pool that sees the rows of this tenant; an empty id: of none."""
+        with _outage_as_storage_unavailable():
+            async with self._pool.acquire(timeout=_ACQUIRE_TIMEOUT_SECONDS) as connection:
+                await cast("_Connection", connection).enter(tenant_id)
+                yield connection
+
+    @contextlib.asynccontextmanager
     async def tenant_transaction(
         self, tenant_id: TenantId, *, isolation: Literal["read_committed", "repeatable_read"] = "read_committed"
     ) -> AsyncIterator[TenantTransaction]:
@@ -144,12 +210,8 @@ class Database:
         Raises:
             StorageUnavailable: the database cannot be reached or has no connection free within five seconds.
         """
-        with _outage_as_storage_unavailable():
-            async with (
-                self._pool.acquire(timeout=_ACQUIRE_TIMEOUT_SECONDS) as connection,
-                connection.transaction(isolation=isolation),
-            ):
-                yield TenantTransaction(tenant_id, connection)
+        async with self._connected(tenant_id) as connection, connection.transaction(isolation=isolation):
+            yield TenantTransaction(tenant_id, connection)
 
     @contextlib.asynccontextmanager
     async def tenant_statements(self, tenant_id: TenantId) -> AsyncIterator[TenantTransaction]:
@@ -158,9 +220,8 @@ class Database:
         Raises:
             StorageUnavailable: the database cannot be reached or has no connection free within five seconds.
         """
-        with _outage_as_storage_unavailable():
-            async with self._pool.acquire(timeout=_ACQUIRE_TIMEOUT_SECONDS) as connection:
-                yield TenantTransaction(tenant_id, connection)
+        async with self._connected(tenant_id) as connection:
+            yield TenantTransaction(tenant_id, connection)
 
     @contextlib.asynccontextmanager
     async def tenant_snapshot(self, tenant_id: TenantId) -> AsyncIterator[TenantTransaction]:
@@ -169,12 +230,21 @@ class Database:
         Raises:
             StorageUnavailable: the database cannot be reached or has no connection free within five seconds.
         """
-        with _outage_as_storage_unavailable():
-            async with (
-                self._pool.acquire(timeout=_ACQUIRE_TIMEOUT_SECONDS) as connection,
-                connection.transaction(isolation="repeatable_read", readonly=True),
-            ):
-                yield TenantTransaction(tenant_id, connection)
+        async with (
+            self._connected(tenant_id) as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            yield TenantTransaction(tenant_id, connection)
+
+    @contextlib.asynccontextmanager
+    async def installation_transaction(self) -> AsyncIterator[InstallationTransaction]:
+        """A transaction on the installation: commits at the end of the block, rolls back if the block raises.
+
+        Raises:
+            StorageUnavailable: the database cannot be reached or has no connection free within five seconds.
+        """
+        async with self._connected("") as connection, connection.transaction():
+            yield InstallationTransaction(connection)
 
     async def fetch_installation_rows(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         """Rows that belong to the installation: only where something runs for all tenants.
@@ -182,8 +252,8 @@ class Database:
         Raises:
             StorageUnavailable: the database cannot be reached.
         """
-        with _outage_as_storage_unavailable():
-            return await self._pool.fetch(statement, *arguments, timeout=_ACQUIRE_TIMEOUT_SECONDS)
+        async with self._connected("") as connection:
+            return await connection.fetch(statement, *arguments, timeout=_ACQUIRE_TIMEOUT_SECONDS)
 
     async def fetch_installation_value(self, statement: str, *arguments: object) -> Any:
         """One value that belongs to the installation and to no tenant.
@@ -191,8 +261,8 @@ class Database:
         Raises:
             StorageUnavailable: the database cannot be reached.
         """
-        with _outage_as_storage_unavailable():
-            return await self._pool.fetchval(statement, *arguments, timeout=_ACQUIRE_TIMEOUT_SECONDS)
+        async with self._connected("") as connection:
+            return await connection.fetchval(statement, *arguments, timeout=_ACQUIRE_TIMEOUT_SECONDS)
 
 
 async def _leave_as_it_is(connection: object) -> None:

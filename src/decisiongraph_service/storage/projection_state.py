@@ -84,21 +84,9 @@ _BEGIN: Final = """
     ON CONFLICT DO NOTHING
 """
 
-# A plain scan of all tenants; what lags is locked tenant by tenant afterwards.
-_LAGGING: Final = """
-    SELECT DISTINCT head.tenant_id
-    FROM log_heads AS head
-    JOIN projection_generations AS live ON live.tenant_id = head.tenant_id AND live.state = 'live'
-    WHERE head.log_seq > live.log_seq
-    LIMIT 1000
-"""
-
-_TENANTS_WITH_RETIRED: Final = """
-    SELECT DISTINCT tenant_id
-    FROM projection_generations
-    WHERE state = 'retired'
-    LIMIT 100
-"""
+# See the migration that creates them: they look at all tenants. What lags is locked tenant by tenant afterwards.
+_LAGGING: Final = "SELECT tenant_id FROM lagging_tenants() AS tenant_id"
+_TENANTS_WITH_RETIRED: Final = "SELECT tenant_id FROM tenants_with_retired_generations() AS tenant_id"
 
 _RETIRED: Final = """
     SELECT projection, generation

@@ -57,14 +57,8 @@ _NEWEST: Final = f"""
 """
 
 # A plain scan of the unique index of active jobs, over all tenants.
-_CLAIMABLE: Final = f"""
-    SELECT tenant_id, job_id
-    FROM replay_jobs
-    WHERE status IN ('queued', 'running')
-      AND (runner_id IS NULL OR alive_at < clock_timestamp() - interval '{RUNNER_LOST_SECONDS} seconds')
-    ORDER BY requested_at
-    LIMIT 20
-"""
+# See the migration that creates it: it looks at all tenants.
+_CLAIMABLE: Final = f"SELECT tenant_id, job_id FROM claimable_replay_jobs(interval '{RUNNER_LOST_SECONDS} seconds')"
 
 _CLAIM: Final = f"""
     UPDATE replay_jobs

@@ -6,6 +6,7 @@ from typing import Final
 
 from decisiongraph_service.access.tokens import Caller
 from decisiongraph_service.domain.vocabulary import TenantId
+from decisiongraph_service.storage.audit import Act
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Call:
     """None for an rpc that acts on the whole installation."""
 
 
+_ADMIN_SERVICE: Final = "decisiongraph.v1.AdminService"
 _CURRENT: Final[contextvars.ContextVar[Call]] = contextvars.ContextVar("decisiongraph_call")
 
 
@@ -30,6 +32,13 @@ def enter(call: Call) -> None:
 def current() -> Call:
     """The call that this task answers."""
     return _CURRENT.get()
+
+
+def act(rpc: str, reason: str) -> Act:
+    """What the audit log says of an act of AdminService: who, which rpc, why."""
+    answered = current()
+    account_id = "" if answered.caller is None else answered.caller.account_id
+    return Act(account_id, f"{_ADMIN_SERVICE}.{rpc}", reason, answered.request_id)
 
 
 def tenant() -> TenantId:

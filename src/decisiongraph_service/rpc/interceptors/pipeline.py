@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import inspect
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 import grpc
@@ -20,11 +20,17 @@ from decisiongraph_service.rpc import decoding, status, violations
 from decisiongraph_service.rpc.interceptors import call, request_id
 from decisiongraph_service.rpc.interceptors.authentication import Gate
 from decisiongraph_service.rpc.interceptors.call import Call
+from decisiongraph_service.rpc.interceptors.refused_acts import RefusedActs
+from decisiongraph_service.rpc.interceptors.spendings import Spendings
 
+_LOOK_EVERY_SECONDS: Final = 1.0
+"""How often it is looked whether the caller of a stream is still let in."""
 _HEALTH: Final = "/grpc.health.v1.Health/"
 _Context = grpc.aio.ServicerContext[Any, Any]
 _Kind = Literal["calls", "streams"]
 if TYPE_CHECKING:
+    from decisiongraph_service.access.tokens import Caller
+
     _Handler = grpc.RpcMethodHandler[Any, Any]  # not subscriptable at run time
 
 _log = structlog.get_logger("decisiongraph.rpc")
@@ -36,6 +42,8 @@ class Pipeline(grpc.aio.ServerInterceptor):
     def __init__(
         self,
         gate: Gate,
+        refused_acts: RefusedActs,
+        spendings: Spendings,
         *,
         request_types: Mapping[str, type[Message]],
         checked_by_domain: frozenset[str],
@@ -48,6 +56,8 @@ class Pipeline(grpc.aio.ServerInterceptor):
 
         Args:
             gate: Decides who may call.
+            refused_acts: Puts refused administrative acts on record.
+            spendings: Counts what accounts and tenants ask for.
             request_types: The request message of each rpc of the contract, by path.
             checked_by_domain: Paths whose requests the domain checks itself, in an order that callers rely on.
             max_request_bytes: Longest request message.
@@ -55,7 +65,9 @@ class Pipeline(grpc.aio.ServerInterceptor):
             max_concurrent_streams: Most streams at work at once.
             slow_reader_seconds: How long a stream waits for its caller to read before it ends.
         """
-        self._gate = gate
+        self.gate = gate
+        self.refused_acts = refused_acts
+        self.spendings = spendings
         self._request_types = request_types
         self._checked_by_domain = checked_by_domain
         self._max_request_bytes = max_request_bytes
@@ -94,7 +106,7 @@ class Pipeline(grpc.aio.ServerInterceptor):
 
     def _unary(self, path: str, behaviour: Callable[..., Any] | None) -> Callable[[Any, _Context], Awaitable[Any]]:
         async def answer(request: Any, context: _Context) -> Any:
-            async with _Answering(self, path, context, "calls") as admitted:
+            async with _Answering(self, path, request, context, "calls") as admitted:
                 self._check(path, request)
                 call.enter(admitted)
                 return await _started(path, behaviour, request, context)
@@ -103,15 +115,43 @@ class Pipeline(grpc.aio.ServerInterceptor):
 
     def _streaming(self, path: str, behaviour: Callable[..., Any] | None) -> Callable[[Any, _Context], Awaitable[None]]:
         async def answer(request: Any, context: _Context) -> None:
-            async with _Answering(self, path, context, "streams") as admitted:
+            async with _Answering(self, path, request, context, "streams") as admitted, self._while_valid(admitted):
                 if path in self._request_types and not hasattr(request, "__aiter__"):
                     self._check(path, request)
                 call.enter(admitted)
+                if hasattr(request, "__aiter__"):
+                    request = self.spendings.paced(admitted, request)
                 async with contextlib.aclosing(await _started(path, behaviour, request, context)) as responses:
                     async for response in responses:
                         await self._write(context, response)
 
         return answer
+
+    @contextlib.asynccontextmanager
+    async def _while_valid(self, admitted: Call) -> AsyncIterator[None]:
+        """End the block with the refusal of its caller, once that is switched off."""
+        task = asyncio.current_task()
+        refusals: list[errors.DecisionGraphError] = []
+
+        async def look() -> None:
+            while task is not None and not refusals:
+                await asyncio.sleep(_LOOK_EVERY_SECONDS)
+                try:
+                    self.gate.require_still_valid(admitted)
+                except errors.DecisionGraphError as error:
+                    refusals.append(error)
+                    task.cancel()
+
+        looking = asyncio.create_task(look())
+        try:
+            yield
+        except asyncio.CancelledError:
+            if task is None or not refusals:
+                raise
+            task.uncancel()
+            raise refusals[0] from None
+        finally:
+            looking.cancel()
 
     async def _write(self, context: _Context, response: Any) -> None:
         """Hand on one message of a stream; flow control holds it until the caller reads."""
@@ -132,13 +172,15 @@ class Pipeline(grpc.aio.ServerInterceptor):
         if found:
             raise errors.InvalidArgument(found)
 
-    def begin(self, path: str, metadata: Mapping[str, str | bytes], chosen_id: str, kind: "_Kind") -> Call:
-        """Admit one more call, or refuse it because of who calls or how many are at work."""
-        admitted = self._gate.admit(path, metadata, chosen_id)
+    def begin(self, kind: "_Kind") -> None:
+        """One call more, or a refusal because so many are at work.
+
+        Raises:
+            RateLimited: there are too many.
+        """
         if self._running[kind] >= self._most[kind]:
             raise errors.RateLimited("the server", f"{self._most[kind]} {kind} at once")
         self._running[kind] += 1
-        return admitted
 
     def end(self, kind: "_Kind") -> None:
         """One call less."""
@@ -148,19 +190,28 @@ class Pipeline(grpc.aio.ServerInterceptor):
 class _Answering:
     """The frame of one call: begins it, and turns whatever it raises into a status."""
 
-    def __init__(self, pipeline: Pipeline, path: str, context: _Context, kind: _Kind) -> None:
+    def __init__(self, pipeline: Pipeline, path: str, request: Any, context: _Context, kind: _Kind) -> None:
         self._pipeline = pipeline
         self._path = path
+        self._request = request
         self._kind = kind
         self._context = context
         self._metadata = dict(context.invocation_metadata() or ())
         self._request_id = request_id.choose(self._metadata.get(request_id.HEADER))
         self._began = time.perf_counter()
+        self._caller: Caller | None = None
         self._admitted: Call | None = None
 
     async def __aenter__(self) -> Call:
         try:
-            self._admitted = self._pipeline.begin(self._path, self._metadata, self._request_id, self._kind)
+            gate = self._pipeline.gate
+            self._caller = gate.authenticate(self._path, self._metadata)
+            # Before anything is decided about the caller's powers: a flood of refused calls costs too.
+            await self._pipeline.spendings.of_account(self._path, self._caller, self._request)
+            admitted = gate.admit(self._path, self._caller, self._metadata, self._request_id)
+            await self._pipeline.spendings.of_tenant(self._path, admitted.tenant_id, self._request)
+            self._pipeline.begin(self._kind)
+            self._admitted = admitted
         except errors.DecisionGraphError as error:
             await self._refuse(error)
         except Exception as error:  # noqa: BLE001 - the outermost edge: whatever it is, the caller gets a status
@@ -182,6 +233,9 @@ class _Answering:
         cause = {"cause": repr(error.__cause__)} if isinstance(error, errors.StorageUnavailable) else {}
         level = "warning" if isinstance(error, errors.StorageUnavailable) else "info"
         self._report("call_refused", level, code=refusal.code.name, reason=refusal.reason, **cause)
+        await self._pipeline.refused_acts.record(
+            self._path, self._request, self._caller, self._metadata.get("x-tenant-id"), error, self._request_id
+        )
         await self._abort(refusal)
 
     async def _fail(self, error: Exception) -> NoReturn:
@@ -193,7 +247,7 @@ class _Answering:
         await self._context.abort(refusal.code, refusal.status.message, trailers)
 
     def _report(self, event: str, level: str, **facts: object) -> None:
-        caller = self._admitted.caller if self._admitted else None
+        caller = self._caller
         getattr(_log, level)(
             event,
             rpc=self._path,
