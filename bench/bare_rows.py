@@ -8,8 +8,20 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-_TABLES: Final = ("graph_nodes", "graph_edges", "trace_summaries", "policy_evaluations", "precedents")
-_POSITION: Final = {"trace_summaries": "last_log_seq"}
+_TABLES: Final = (
+    "graph_nodes",
+    "graph_edges",
+    "trace_summaries",
+    "policy_evaluations",
+    "precedents",
+    "precedent_documents",
+    "precedent_postings",
+)
+_POSITION: Final = {
+    "trace_summaries": "last_log_seq",
+    "precedent_documents": "finished_log_seq",
+    "precedent_postings": "until_log_seq",
+}
 
 Rows = dict[str, list[list[tuple[Any, ...]]]]
 """By table: rows of each batch."""

@@ -2,7 +2,7 @@
 
 import typer
 
-from decisiongraph_service.cli import admin, check, migrate, projections, run, serve, token, token_keys
+from decisiongraph_service.cli import admin, check, envoy_config, migrate, projections, run, serve, token, token_keys
 
 app = typer.Typer(
     name="decisiongraph",
@@ -15,6 +15,7 @@ app.command("run")(run.run)
 app.command("serve")(serve.serve)
 app.command("migrate")(migrate.migrate)
 app.command("check-log")(check.check_log)
+app.command("envoy-config")(envoy_config.envoy_config)
 app.command("token")(token.token)
 app.add_typer(token_keys.app, name="token-keys")
 app.add_typer(projections.app, name="projections")

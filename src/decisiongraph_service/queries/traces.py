@@ -72,13 +72,15 @@ class TraceQueries:
             until = position.log_seq
             if as_of_log_seq is not None:
                 until = freshness.checked_as_of(as_of_log_seq, position.head_log_seq)
-            newest = await event_log.fetch_newest_of_trace(snapshot, trace_id, until_log_seq=until)
-            if newest is None:
-                raise errors.NotFound("trace", trace_id)
-            summary = await _summary(reading, trace_id, newest, as_of=as_of_log_seq is not None)
             timeline = await self._page(
                 snapshot, trace_id, None, after=-1, until_log_seq=until, page_size=MAX_TIMELINE_EVENTS
             )
+            newest = timeline.events[-1] if timeline.events else None
+            if timeline.next_page_token is not None:
+                newest = await event_log.fetch_newest_of_trace(snapshot, trace_id, until_log_seq=until)
+            if newest is None:
+                raise errors.NotFound("trace", trace_id)
+            summary = await _summary(reading, timeline.events[0], newest, as_of=as_of_log_seq is not None)
         if as_of_log_seq is not None:
             position = ReadPosition(as_of_log_seq, position.head_log_seq)
         return Trace(summary, newest.trace_seq + 1, newest.log_seq, timeline, position)
@@ -146,20 +148,16 @@ class TraceQueries:
         return TraceEventsPage(events[:fitting], token)
 
 
-async def _summary(reading: Reading, trace_id: str, newest: StoredEvent, *, as_of: bool) -> TraceSummaryRow:
-    snapshot = reading.snapshot
+async def _summary(reading: Reading, first: StoredEvent, newest: StoredEvent, *, as_of: bool) -> TraceSummaryRow:
     row = None
     if not as_of:
         generation = reading.generations[vocabulary.TRACE_SUMMARY]
-        row = await trace_summary_rows.fetch(snapshot, generation, trace_id)
+        row = await trace_summary_rows.fetch(reading.snapshot, generation, first.trace_id)
     if row is not None:
         return row
     # As the log stood at a position: the same rules over the only events that the summary can depend on.
-    first = await event_log.fetch_trace_events(
-        snapshot, trace_id, since_trace_seq=-1, until_log_seq=newest.log_seq, limit=1
-    )
-    for event in (*first, newest):
+    for event in (first, newest):
         row = trace_summary.apply(row, event)
     if row is None:
-        raise errors.NotFound("trace", trace_id)
+        raise errors.NotFound("trace", first.trace_id)
     return row

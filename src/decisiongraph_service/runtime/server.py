@@ -67,6 +67,7 @@ from decisiongraph_service.rpc.query_servicer import QueryServicer
 from decisiongraph_service.rpc.system_servicer import SystemServicer
 from decisiongraph_service.runtime import ports, workers
 from decisiongraph_service.runtime.assets import asset
+from decisiongraph_service.runtime.server_tls import ServerTls
 from decisiongraph_service.runtime.settings import Settings
 from decisiongraph_service.storage import installation, migrations
 from decisiongraph_service.storage.commit_signal import CommitSignal
@@ -196,15 +197,16 @@ class Server:
         services = self._services(parts, readiness, page_tokens)
         if settings.grpc_own_port is None:
             ports.require_free(settings.grpc_host, settings.grpc_port)
+        tls = _tls(settings)
         port = settings.grpc_port
         for _ in range(_LISTENERS):
             listener = self._listener(pipeline)
             self._listeners.append(listener)
             for add_service in services:
                 add_service(listener)
-            port = listener.add_insecure_port(f"{settings.grpc_host}:{port}")
+            port = _open_port(listener, f"{settings.grpc_host}:{port}", tls)
             if settings.grpc_own_port is not None:
-                listener.add_insecure_port(f"{settings.grpc_host}:{settings.grpc_own_port}")
+                _open_port(listener, f"{settings.grpc_host}:{settings.grpc_own_port}", tls)
             await listener.start()
         self.address = f"{settings.grpc_host}:{port}"
         await self._report_health(health_pb2.HealthCheckResponse.SERVING)
@@ -344,6 +346,23 @@ class Server:
     async def _report_health(self, state: int) -> None:
         for name in ("", *(service.full_name for service in contract.SERVICES)):
             await self._health.set(name, state)
+
+
+def _tls(settings: Settings) -> ServerTls | None:
+    """The server's TLS, if it has any.
+
+    Raises:
+        ValueError: the settings do not go together, or a file cannot be used.
+    """
+    if settings.tls_cert_file is None or settings.tls_key_file is None:
+        if settings.tls_cert_file or settings.tls_key_file or settings.tls_client_ca_file:
+            raise ValueError("DG_TLS_CERT_FILE and DG_TLS_KEY_FILE go together; set both, or no setting of TLS")
+        return None
+    return ServerTls(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
+
+
+def _open_port(listener: grpc.aio.Server, address: str, tls: ServerTls | None) -> int:
+    return listener.add_insecure_port(address) if tls is None else listener.add_secure_port(address, tls.credentials())
 
 
 def _spare_the_garbage_collector() -> None:

@@ -40,6 +40,16 @@ class Settings(BaseSettings):
         le=64,
         description="Server processes of `serve` and `run`. Each has a port of its own after DG_GRPC_PORT: +1, +2, …",
     )
+    tls_cert_file: Path | None = Field(
+        default=None,
+        description="Certificate chain of the gRPC server, PEM; read anew when it changes. Unset: no TLS, for loopback "
+        "and networks that nobody else is on.",
+    )
+    tls_key_file: Path | None = Field(default=None, description="Its key, PEM.")
+    tls_client_ca_file: Path | None = Field(
+        default=None,
+        description="Authority of clients' certificates, PEM: the server takes only connections that show one of its.",
+    )
     rest_host: str = Field(default="127.0.0.1", description="Address that Envoy listens on.")
     rest_port: int = Field(default=8080, ge=0, le=65535, description="Port of Envoy; 0 takes a free one.")
     shutdown_grace_seconds: float = Field(

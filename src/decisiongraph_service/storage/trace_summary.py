@@ -35,8 +35,6 @@ _ROW: Final = f"""
     LIMIT 1
 """
 
-_FOUND_COLUMNS: Final = ", ".join(f"found.{column}" for column in _COLUMN_LIST.split(", "))
-
 # A range of the primary key, in its order.
 _ROWS: Final = f"""
     SELECT {_COLUMN_LIST}
@@ -45,56 +43,44 @@ _ROWS: Final = f"""
     ORDER BY trace_id
 """
 
-# A step along the index that is named below: so many rows are looked at, the filters only drop some of them. One row
-# comes at least, which says how far the step goes: 0 to the end.
-_STEP: Final = """
-    SELECT step.reached, %s
-    FROM (
-        SELECT coalesce(
-            (
-                SELECT started_log_seq
-                FROM trace_summaries
-                WHERE tenant_id = $1 AND generation = $2 AND started_log_seq < $3 %s
-                ORDER BY trace_summaries.started_log_seq DESC
-                OFFSET $4 - 1
-                LIMIT 1
-            ),
-            0
-        ) AS reached
-    ) AS step
-    LEFT JOIN LATERAL (
-        SELECT *
-        FROM trace_summaries
-        WHERE tenant_id = $1 AND generation = $2 AND started_log_seq < $3 AND started_log_seq >= step.reached %s
-          AND ($6::text IS NULL OR workflow = $6)
-          AND ($7::text IS NULL OR outcome = $7)
-          AND ($8::boolean IS NULL OR (outcome IS NOT NULL) = $8)
-          AND ($9::text IS NULL OR primary_entity_type = $9)
-          AND ($10::text IS NULL OR primary_entity_id = $10)
-          AND ($11::timestamptz IS NULL OR started_instant > $11)
-          AND ($12::timestamptz IS NULL OR started_instant <= $12)
-          AND ($13::timestamptz IS NULL OR finished_instant > $13)
-          AND ($14::timestamptz IS NULL OR finished_instant <= $14)
-          AND title_words @> $15::text[]
-        ORDER BY trace_summaries.started_log_seq DESC
-        LIMIT $5
-    ) AS found ON true
-    ORDER BY found.started_log_seq DESC
+# How far a step along the index that is named below goes: so many rows are looked at.
+_REACHED: Final = """
+    SELECT started_log_seq
+    FROM trace_summaries
+    WHERE tenant_id = $1 AND generation = $2 AND started_log_seq < $3 %s
+    ORDER BY trace_summaries.started_log_seq DESC
+    OFFSET $4
+    LIMIT 1
 """
 
-
-def _along(condition: str) -> str:
-    return _STEP % (_FOUND_COLUMNS, condition, condition)
-
+# The step itself; the filters only drop some of its rows. A statement of its own, because a bound that is worked out
+# inside of one is no bound of the index where row-level security is on.
+_STEP: Final = f"""
+    SELECT {_COLUMN_LIST}
+    FROM trace_summaries
+    WHERE tenant_id = $1 AND generation = $2 AND started_log_seq < $3 AND started_log_seq >= $4 %s
+      AND ($6::text IS NULL OR workflow = $6)
+      AND ($7::text IS NULL OR outcome = $7)
+      AND ($8::boolean IS NULL OR (outcome IS NOT NULL) = $8)
+      AND ($9::text IS NULL OR primary_entity_type = $9)
+      AND ($10::text IS NULL OR primary_entity_id = $10)
+      AND ($11::timestamptz IS NULL OR started_instant > $11)
+      AND ($12::timestamptz IS NULL OR started_instant <= $12)
+      AND ($13::timestamptz IS NULL OR finished_instant > $13)
+      AND ($14::timestamptz IS NULL OR finished_instant <= $14)
+      AND title_words @> $15::text[]
+    ORDER BY trace_summaries.started_log_seq DESC
+    LIMIT $5
+"""
 
 # trace_summaries_started
-_NEWEST: Final = _along("")
+_NEWEST: Final = (_REACHED % "", _STEP % "")
 
 # trace_summaries_open
-_NEWEST_OPEN: Final = _along("AND outcome IS NULL")
+_NEWEST_OPEN: Final = (_REACHED % "AND outcome IS NULL", _STEP % "AND outcome IS NULL")
 
 # trace_summaries_started_of_entity
-_NEWEST_OF_ENTITY: Final = _along("AND entity_key = $16")
+_NEWEST_OF_ENTITY: Final = (_REACHED % "AND entity_key = $5", _STEP % "AND entity_key = $16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,17 +149,20 @@ async def fetch_newest(
     transaction: TenantTransaction, generation: int, wanted: SummaryFilter, *, before: int, limit: int, look_at: int
 ) -> ListStep:
     """Traces that started before a log position, newest first: at most `limit` among the next `look_at`."""
-    statement = _NEWEST
+    statements = _NEWEST
     key: tuple[bytes, ...] = ()
     if wanted.primary_entity_type is not None and wanted.primary_entity_id is not None:
-        statement, key = _NEWEST_OF_ENTITY, (entity_key(wanted.primary_entity_type, wanted.primary_entity_id),)
+        statements, key = _NEWEST_OF_ENTITY, (entity_key(wanted.primary_entity_type, wanted.primary_entity_id),)
     elif wanted.finished is False:
-        statement = _NEWEST_OPEN
+        statements = _NEWEST_OPEN
+    reached = 0
+    if look_at > limit:
+        reached = await transaction.fetch_value(statements[0], generation, before, look_at - 1, *key) or 0
     rows = await transaction.fetch(
-        statement,
+        statements[1],
         generation,
         before,
-        look_at,
+        reached,
         limit,
         wanted.workflow,
         wanted.outcome,
@@ -187,8 +176,7 @@ async def fetch_newest(
         list(wanted.title_words),
         *key,
     )
-    found = [TraceSummaryRow(*row[1:]) for row in rows if row["trace_id"] is not None]
-    reached = rows[0]["reached"]
+    found = [TraceSummaryRow(*row) for row in rows]
     if len(found) == limit:
         # Others of the step may match as well.
         return ListStep(found, found[-1].started_log_seq, at_the_end=False)

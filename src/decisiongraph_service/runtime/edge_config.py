@@ -1,0 +1,135 @@
+"""The configuration of an Envoy that stands alone: files for one folder, with TLS on either side of it.
+
+Certificates are named in files of their own, which Envoy reads anew when the folder of the certificates changes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from decisiongraph_service.runtime import envoy
+from decisiongraph_service.runtime.assets import asset
+
+CONFIG: Final = "envoy.yaml"
+_LISTENER_SECRET: Final = "listener-certificate"  # noqa: S105 - a name
+_CLIENT_SECRET: Final = "client-certificate"  # noqa: S105 - a name
+_TLS: Final = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate chain and its key, PEM files in one folder."""
+
+    cert_file: Path
+    key_file: Path
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeTls:
+    """Where there is TLS."""
+
+    listener: Certificate | None = None
+    """What callers are shown; None: they call without TLS."""
+    server_ca_file: Path | None = None
+    """The authority of the servers' certificates; None: servers are called without TLS."""
+    client: Certificate | None = None
+    """What servers are shown; only together with `server_ca_file`."""
+
+
+def render(
+    folder: Path,
+    *,
+    listen: tuple[str, int],
+    servers: Sequence[tuple[str, int]],
+    admin_port: int,
+    tls: EdgeTls,
+) -> dict[str, str]:
+    """The texts of the files by name, for `folder`.
+
+    Raises:
+        EnvoyConfigError: the committed configuration lacks a part that is to be filled in.
+        ValueError: there is no server, or a client certificate without the servers' authority.
+    """
+    if tls.client is not None and tls.server_ca_file is None:
+        raise ValueError("a client certificate is shown to servers over TLS; name their authority as well")
+    text = envoy.render_config(
+        asset("envoy/envoy.yaml"),
+        rest_host=listen[0],
+        rest_port=listen[1],
+        grpc_addresses=servers,
+        admin_port=admin_port,
+        descriptor_set=asset("generated/decisiongraph.binpb"),
+        lua_script=asset("envoy/http_status.lua"),
+    )
+    config = yaml.safe_load(text)
+    files: dict[str, str] = {}
+    if tls.listener is not None:
+        files |= _secret(_LISTENER_SECRET, tls.listener)
+        chain = config["static_resources"]["listeners"][0]["filter_chains"][0]
+        chain["transport_socket"] = _downstream(folder)
+        manager = next(one for one in chain["filters"] if "http_filters" in one["typed_config"])["typed_config"]
+        manager["route_config"]["response_headers_to_add"] = [
+            {"header": {"key": "strict-transport-security", "value": "max-age=31536000; includeSubDomains"}}
+        ]
+    if tls.server_ca_file is not None:
+        if tls.client is not None:
+            files |= _secret(_CLIENT_SECRET, tls.client)
+        config["static_resources"]["clusters"][0]["transport_socket"] = _upstream(folder, tls, servers[0][0])
+    files[CONFIG] = yaml.safe_dump(config, sort_keys=False, width=10_000, allow_unicode=True)
+    return files
+
+
+def _secret(name: str, certificate: Certificate) -> dict[str, str]:
+    secret = {
+        "@type": f"{_TLS}.Secret",
+        "name": name,
+        "tls_certificate": {
+            "certificate_chain": {"filename": str(certificate.cert_file.resolve())},
+            "private_key": {"filename": str(certificate.key_file.resolve())},
+            "watched_directory": {"path": str(certificate.cert_file.resolve().parent)},
+        },
+    }
+    return {f"{name}.yaml": yaml.safe_dump({"resources": [secret]}, sort_keys=False)}
+
+
+def _from_file(folder: Path, name: str) -> dict[str, Any]:
+    path = folder.resolve() / f"{name}.yaml"
+    return {
+        "name": name,
+        "sds_config": {"path_config_source": {"path": str(path)}, "resource_api_version": "V3"},
+    }
+
+
+def _downstream(folder: Path) -> dict[str, Any]:
+    return {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": f"{_TLS}.DownstreamTlsContext",
+            "common_tls_context": {
+                "alpn_protocols": ["h2", "http/1.1"],
+                "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+                "tls_certificate_sds_secret_configs": [_from_file(folder, _LISTENER_SECRET)],
+            },
+        },
+    }
+
+
+def _upstream(folder: Path, tls: EdgeTls, server_name: str) -> dict[str, Any]:
+    context: dict[str, Any] = {
+        "alpn_protocols": ["h2"],
+        "validation_context": {
+            "trusted_ca": {"filename": str(tls.server_ca_file and tls.server_ca_file.resolve())},
+            "match_typed_subject_alt_names": [
+                {"san_type": kind, "matcher": {"exact": server_name}} for kind in ("DNS", "IP_ADDRESS")
+            ],
+        },
+    }
+    if tls.client is not None:
+        context["tls_certificate_sds_secret_configs"] = [_from_file(folder, _CLIENT_SECRET)]
+    return {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {"@type": f"{_TLS}.UpstreamTlsContext", "sni": server_name, "common_tls_context": context},
+    }
