@@ -6,8 +6,10 @@ service when it is long.
 """
 
 import contextlib
+import json
 import re
 from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import pytest
@@ -135,3 +137,83 @@ async def test_a_cached_plan_uses_the_index_of_its_key(new_database: str, name: 
 @pytest.mark.parametrize("name", [name for name in _STATEMENTS if name not in _WHOLE_GENERATIONS])
 async def test_so_does_one_that_is_made_after_a_million_events(filled_database: str, name: str) -> None:
     await assert_uses_its_indexes(filled_database, name)
+
+
+_EVERYTHING = 2**63 - 1
+_READS: dict[str, tuple[str, tuple[object, ...], int]] = {
+    "a step through the newest traces": (
+        trace_summary._NEWEST[1],
+        (1, _EVERYTHING, 480_001, 100, "no such workflow", *[None] * 8, []),
+        2_000,
+    ),
+    "where that step ends": (trace_summary._NEWEST[0], (1, _EVERYTHING, 1_999), 2_000),
+    "the traces of an entity": (
+        trace_summary._NEWEST_OF_ENTITY[1],
+        (1, _EVERYTHING, 0, 100, *[None] * 9, [], trace_summary.entity_key("order", "order-7")),
+        110,
+    ),
+    "edges of the hub": (
+        context_graph._EDGES_TOUCHING,
+        (1, [], _EVERYTHING, [], 501, [context_graph.incoming_key("trace_involves_entity", "entity:hub")], 3_000_000),
+        520,
+    ),
+    "a page of the hub's edges": (
+        context_graph._INCOMING,
+        (1, context_graph.node_key("entity:hub"), 250_000, 101),
+        101,
+    ),
+    "precedents of a policy": (
+        precedent_index._OF_POLICY,
+        (1, _EVERYTHING, 101, *[None] * 4, 1, precedent_index.policy_key("policy-7"), "policy-7", None),
+        310,
+    ),
+    "finished traces of an entity": (
+        precedent_index._OF_ENTITY,
+        (1, _EVERYTHING, 101, None, None, "order", "order-7", trace_summary.entity_key("order", "order-7")),
+        110,
+    ),
+    "ranked precedents": (
+        precedent_documents._RANKED,
+        (
+            1,
+            1,
+            _EVERYTHING,
+            200,
+            [],
+            [7, 4_007, 40_007],
+            [1, 2, 3],
+            "",
+            _EVERYTHING,
+            _EVERYTHING,
+            101,
+            None,
+            None,
+            3_000_000,
+        ),
+        2_000,
+    ),
+    "lengths of traces": (event_log._LENGTHS, ([f"trace-{n}" for n in range(100)], _EVERYTHING), 100),
+}
+"""A statement, its arguments behind the tenant, and the most rows that it may take from tables and indexes."""
+
+
+def _rows_read(plan: dict[str, Any]) -> int:
+    """The rows that all scans below take, those that a filter drops included."""
+    own = 0
+    if "Relation Name" in plan:
+        looked_at = plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)
+        own = round(looked_at * plan["Actual Loops"])
+    return own + sum(map(_rows_read, plan.get("Plans", [])))
+
+
+@pytest.mark.parametrize("name", _READS)
+async def test_after_a_million_events_no_answer_walks_further_than_it_should(filled_database: str, name: str) -> None:
+    statement, arguments, most = _READS[name]
+    settings = {"role": database.RUNTIME_ROLE, "dg.tenant_id": "large", **database._PLANNER}
+    connection = await asyncpg.connect(filled_database, server_settings=settings)
+    try:
+        explained = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", "large", *arguments)
+    finally:
+        await connection.close()
+    plan = json.loads(explained)[0]["Plan"]
+    assert 0 < _rows_read(plan) <= most, explained

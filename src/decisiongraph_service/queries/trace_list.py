@@ -115,7 +115,7 @@ async def _next_rows(
     size = 0
     for _ in range(_MAX_STEPS):
         limit = min(_FOUND_AT_ONCE, count - len(found))
-        look_at = _LOOKED_AT_ONCE if matching.is_narrow else limit
+        look_at = _LOOKED_AT_ONCE if matching.is_narrow else None
         step = await trace_summary.fetch_newest(
             snapshot, generation, matching, before=before, limit=limit, look_at=look_at
         )

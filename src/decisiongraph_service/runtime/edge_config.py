@@ -64,7 +64,8 @@ def render(
         descriptor_set=asset("generated/decisiongraph.binpb"),
         lua_script=asset("envoy/http_status.lua"),
     )
-    config = yaml.safe_load(text)
+    # Envoy reads certificates from files only if it has a name.
+    config = {"node": {"id": "decisiongraph", "cluster": "decisiongraph"}, **yaml.safe_load(text)}
     files: dict[str, str] = {}
     if tls.listener is not None:
         files |= _secret(_LISTENER_SECRET, tls.listener)

@@ -80,11 +80,11 @@ _HARD_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 # connections, take calls sooner, and a caller waits behind those of its own listener only (docs/benchmarks/INGEST.md).
 _LISTENERS: Final = 8
 _REFLECTION_PATH: Final = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
-# The domain checks events itself: the first failing step of an append decides the category.
 # Not counted against any limit: what answers everybody and costs nothing.
 _FREE: Final = frozenset(
     path for path, rule in contract.authorization_rules().items() if rule.public and not path.endswith("/IssueToken")
 )
+# The domain checks events itself: the first failing step of an append decides the category.
 _CHECKED_BY_DOMAIN: Final = frozenset(
     {"/decisiongraph.v1.IngestionService/AppendEvent", "/decisiongraph.v1.IngestionService/AppendEvents"}
 )

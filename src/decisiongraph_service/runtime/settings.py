@@ -78,7 +78,8 @@ class Settings(BaseSettings):
         description="How long a key of that folder is only published before it signs, in seconds.",
     )
     external_issuers: Path | None = Field(
-        default=None, description="JSON file with other issuers whose tokens are taken (access/issuers.py)."
+        default=None,
+        description="JSON file with other issuers whose tokens are taken (docs/operations/API_SECURITY.md).",
     )
 
     secret_guard: Literal["precise", "reference"] = Field(

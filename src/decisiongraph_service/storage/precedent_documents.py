@@ -10,7 +10,7 @@ import orjson
 from decisiongraph_service.domain.precedent_search import DocumentRow, Feature, Term
 from decisiongraph_service.storage.database import TenantTransaction
 
-CANDIDATES_OF_A_KEY: Final = 200
+CANDIDATES_OF_A_KEY: Final = 150
 """Of each term and each filter so many traces are looked at, those that finished last."""
 
 # Ranges of the primary key of the postings, backwards, so many rows as hold the wanted number of positions; the

@@ -146,9 +146,15 @@ def columns(tenant_id: str, generation: int, rows: Iterable[TraceSummaryRow]) ->
 
 
 async def fetch_newest(
-    transaction: TenantTransaction, generation: int, wanted: SummaryFilter, *, before: int, limit: int, look_at: int
+    transaction: TenantTransaction,
+    generation: int,
+    wanted: SummaryFilter,
+    *,
+    before: int,
+    limit: int,
+    look_at: int | None,
 ) -> ListStep:
-    """Traces that started before a log position, newest first: at most `limit` among the next `look_at`."""
+    """Traces that started before a log position, newest first: at most `limit` of the next `look_at`, or of all."""
     statements = _NEWEST
     key: tuple[bytes, ...] = ()
     if wanted.primary_entity_type is not None and wanted.primary_entity_id is not None:
@@ -156,7 +162,7 @@ async def fetch_newest(
     elif wanted.finished is False:
         statements = _NEWEST_OPEN
     reached = 0
-    if look_at > limit:
+    if look_at is not None:
         reached = await transaction.fetch_value(statements[0], generation, before, look_at - 1, *key) or 0
     rows = await transaction.fetch(
         statements[1],

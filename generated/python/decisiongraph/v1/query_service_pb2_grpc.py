@@ -176,7 +176,7 @@ class QueryServiceServicer:
         well they match.
 
         Ranked. A precedent's score is the sum of the weights of what it has in common with the search (PrecedentFeature).
-        Of each thing looked for, and of each filter, the 200 traces that finished last are compared; so a search whose words
+        Of each thing looked for, and of each filter, the 150 traces that finished last are compared; so a search whose words
         or filters are that rare is exact. All pages are made from the state at the first one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

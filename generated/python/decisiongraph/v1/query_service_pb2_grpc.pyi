@@ -72,7 +72,7 @@ class QueryServiceStub:
     well they match.
 
     Ranked. A precedent's score is the sum of the weights of what it has in common with the search (PrecedentFeature).
-    Of each thing looked for, and of each filter, the 200 traces that finished last are compared; so a search whose words
+    Of each thing looked for, and of each filter, the 150 traces that finished last are compared; so a search whose words
     or filters are that rare is exact. All pages are made from the state at the first one.
     """
     GetProjectionHealth: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.GetProjectionHealthRequest, _query_service_pb2.GetProjectionHealthResponse]
@@ -122,7 +122,7 @@ class QueryServiceAsyncStub(QueryServiceStub):
     well they match.
 
     Ranked. A precedent's score is the sum of the weights of what it has in common with the search (PrecedentFeature).
-    Of each thing looked for, and of each filter, the 200 traces that finished last are compared; so a search whose words
+    Of each thing looked for, and of each filter, the 150 traces that finished last are compared; so a search whose words
     or filters are that rare is exact. All pages are made from the state at the first one.
     """
     GetProjectionHealth: _aio.UnaryUnaryMultiCallable[_query_service_pb2.GetProjectionHealthRequest, _query_service_pb2.GetProjectionHealthResponse]  # type: ignore[assignment]
@@ -214,7 +214,7 @@ class QueryServiceServicer:
         well they match.
 
         Ranked. A precedent's score is the sum of the weights of what it has in common with the search (PrecedentFeature).
-        Of each thing looked for, and of each filter, the 200 traces that finished last are compared; so a search whose words
+        Of each thing looked for, and of each filter, the 150 traces that finished last are compared; so a search whose words
         or filters are that rare is exact. All pages are made from the state at the first one.
         """
 
