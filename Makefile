@@ -37,6 +37,9 @@ generate: .venv/.complete ## write generated/ from proto/ (needs Go)
 bench: .venv/.complete ## measure ingestion beside its ceilings (needs Go)
 	.venv/bin/python -m bench.ingest
 
+audit: .venv/.complete ## list what the service is made of (SBOM) and known vulnerabilities in it
+	tools/audit_dependencies.sh
+
 format: .venv/.complete ## format the code and the contract
 	.venv/bin/ruff check --fix-only .
 	.venv/bin/ruff format .
@@ -57,4 +60,4 @@ clean: ## remove environment and caches; the data in .run stays
 	@.venv/bin/python -m compileall -q src generated/python
 	@touch $@
 
-.PHONY: help run test check bench breaking generate format setup clean
+.PHONY: help run test check audit bench breaking generate format setup clean

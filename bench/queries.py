@@ -71,7 +71,7 @@ class _Bench:
     """Cases that the bare statements fail for."""
 
 
-async def _make_log(running: Stack, tenant_id: str, shape: Shape, note: _Note) -> dict[str, float]:
+async def make_log(running: Stack, tenant_id: str, shape: Shape, note: _Note) -> dict[str, float]:
     """Fill the tenant's log and wait for its projections; returns what both took, in seconds."""
     began = time.perf_counter()
     await query_log.load(running.connection, tenant_id, shape, note)
@@ -282,7 +282,7 @@ async def _bench(arguments: argparse.Namespace, console: Console) -> dict[str, A
             "hub_edges": shape.hub_edges,
             "repeats": arguments.repeats,
             "calls": arguments.calls,
-            **await _make_log(running, tenant[0], shape, note),
+            **await make_log(running, tenant[0], shape, note),
             "load_average_before": machine.load_average(),
         }
         async with _callers(running, arguments, note, tenant, shape) as bench:
