@@ -57,12 +57,13 @@ async def _measure(
                     found[case.name][on].append(statistics.median(taken))
             console.print(f"{repeat + 1}/{arguments.repeats}", highlight=False)
     await _switch(running, on=True)
+    out = Console(width=120, highlight=False)
     ratios = []
     for name, of_case in found.items():
         with_it, without = (statistics.median(of_case[on]) for on in (True, False))
         ratios.append(with_it / without)
-        print(f"{name:16} p50 with {with_it:6.2f} ms, without {without:6.2f} ms, ratio {ratios[-1]:.2f}")
-    print(f"median ratio {statistics.median(ratios):.2f}, greatest {max(ratios):.2f}")
+        out.print(f"{name:16} p50 with {with_it:6.2f} ms, without {without:6.2f} ms, ratio {ratios[-1]:.2f}")
+    out.print(f"median ratio {statistics.median(ratios):.2f}, greatest {max(ratios):.2f}")
 
 
 async def _bench(arguments: argparse.Namespace, console: Console) -> None:
