@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
+import psutil
 import pytest
 from tests.another_server import another_server, callers_of
 from tests.calling import BOTH_WAYS, Answer, Callers, Service, Tenant
@@ -168,3 +169,44 @@ async def test_a_stream_is_held_back_and_loses_nothing(service: Service, databas
             answers = [answer async for answer in stub.IngestEvents(requests(), metadata=metadata)]
         assert [answer.receipt.trace_seq for answer in answers] == list(range(2500))
         assert time.monotonic() - began > 1, "2,500 events at 1,000 a second take more than a second"
+
+
+async def test_a_flood_stays_flat_in_memory_and_leaves_other_tenants_served(
+    limited: Service, limited_callers: Callers, database: Database
+) -> None:
+    (pid,) = [one["pid"] for one in _children(limited) if one["name"] == "server"]
+    other = TenantId(f"{limited_callers.tenant.tenant_id}-calm")
+    await tenancy.create_tenant(database, other, clock=server.clock_micros)
+
+    async def flood(calls: int) -> set[str]:
+        reasons = await asyncio.gather(
+            *(_flood(limited_callers, limited, f"flooding-{worker}", calls // 20) for worker in range(20))
+        )
+        return set().union(*reasons)
+
+    await flood(2_000)
+    before = psutil.Process(pid).memory_info().rss
+    flooding = asyncio.create_task(flood(6_000))
+    slowest = 0.0
+    for _ in range(3):
+        token = limited.token(tenant_ids=[other], roles=["reader"], account_id=next(_ACCOUNTS))
+        began = time.monotonic()
+        answer = await limited_callers.call("grpc", "GetEvent", {"event_id": "e"}, token=token)
+        slowest = max(slowest, time.monotonic() - began)
+        assert answer.reason == "NOT_FOUND", answer.body
+        await asyncio.sleep(0.3)
+    assert await flooding == {"RATE_LIMITED"}
+    assert psutil.Process(pid).memory_info().rss < before * 1.1
+    assert slowest < 5
+
+
+async def _flood(callers: Callers, limited: Service, account_id: str, calls: int) -> set[str]:
+    """Reasons of the refusals of so many calls of an account, those behind its limit."""
+    token = limited.token(tenant_ids=[callers.tenant.tenant_id], roles=["reader"], account_id=account_id)
+    answers = [await callers.call("grpc", "GetEvent", {"event_id": "e"}, token=token) for _ in range(calls)]
+    return {answer.reason for answer in answers} - {"NOT_FOUND"}
+
+
+def _children(running: Service) -> list[dict[str, Any]]:
+    children: list[dict[str, Any]] = json.loads((running.folder / "children.json").read_text())["children"]
+    return children
