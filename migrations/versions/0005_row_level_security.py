@@ -4,6 +4,7 @@ Servers say which with `dg.tenant_id`; without it they see nothing. Three questi
 their ids: they are functions that run with the rights of the schema's owner.
 """
 
+import sqlalchemy
 from alembic import op
 
 revision = "0005"
@@ -32,7 +33,7 @@ TABLES = (
 FUNCTIONS = {
     "lagging_tenants()": """
     CREATE FUNCTION lagging_tenants() RETURNS SETOF text
-    LANGUAGE sql STABLE SECURITY DEFINER SET search_path FROM CURRENT
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp
     AS $$
         SELECT DISTINCT head.tenant_id
         FROM log_heads AS head
@@ -43,7 +44,7 @@ FUNCTIONS = {
     """,
     "tenants_with_retired_generations()": """
     CREATE FUNCTION tenants_with_retired_generations() RETURNS SETOF text
-    LANGUAGE sql STABLE SECURITY DEFINER SET search_path FROM CURRENT
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp
     AS $$
         SELECT DISTINCT tenant_id
         FROM projection_generations
@@ -53,7 +54,7 @@ FUNCTIONS = {
     """,
     "claimable_replay_jobs(interval)": """
     CREATE FUNCTION claimable_replay_jobs(lost_after interval) RETURNS TABLE (tenant_id text, job_id text)
-    LANGUAGE sql STABLE SECURITY DEFINER SET search_path FROM CURRENT
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp
     AS $$
         SELECT job.tenant_id, job.job_id
         FROM replay_jobs AS job
@@ -67,8 +68,10 @@ FUNCTIONS = {
 
 
 def upgrade() -> None:
+    # What runs with the owner's rights finds its tables where they are, and not among temporary ones of its caller.
+    schema = op.get_bind().scalar(sqlalchemy.text("SELECT quote_ident(current_schema())"))
     for statement in FUNCTIONS.values():
-        op.execute(statement)
+        op.execute(statement.format(schema=schema))
     for signature in FUNCTIONS:
         op.execute(f"REVOKE ALL ON FUNCTION {signature} FROM PUBLIC")
         op.execute(f"GRANT EXECUTE ON FUNCTION {signature} TO decisiongraph_runtime")

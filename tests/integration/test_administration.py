@@ -135,6 +135,18 @@ async def test_the_first_administrator_is_made_once(own_database: Database, owne
     assert await enabled_managers(owner) == {name}
 
 
+async def test_who_lost_every_key_gets_in_again(own_database: Database, owner: Connection) -> None:
+    names = [f"administered-{next(_NUMBERS)}" for _ in range(3)]
+    await owner.execute("UPDATE service_accounts SET disabled_at = now()")
+    made = await first_administrator(own_database, names[0], [SYSTEM], ["access_manage"], clock=server.clock_micros)
+    with pytest.raises(errors.FailedPrecondition, match=names[0]):
+        await first_administrator(own_database, names[1], [SYSTEM], ["access_manage"], clock=server.clock_micros)
+    await owner.execute("UPDATE api_keys SET revoked_at = now() WHERE key_id = $1", made.key.key_id)
+    made = await first_administrator(own_database, names[1], [SYSTEM], ["access_manage"], clock=server.clock_micros)
+    await owner.execute("UPDATE api_keys SET expires_at = now() WHERE key_id = $1", made.key.key_id)
+    await first_administrator(own_database, names[2], [SYSTEM], ["access_manage"], clock=server.clock_micros)
+
+
 async def test_of_two_first_administrators_at_once_one_is_made(own_database: Database, owner: Connection) -> None:
     names = [f"administered-{next(_NUMBERS)}" for _ in range(2)]
     outcomes = await asyncio.gather(

@@ -141,6 +141,13 @@ async def test_the_schedulers_see_ids_and_nothing_else(runtime: Connection) -> N
     assert list(found.values()) == [["tenant_id"], ["tenant_id"], ["tenant_id", "job_id"]]
 
 
+async def test_a_temporary_table_does_not_mislead_the_schedulers(runtime: Connection) -> None:
+    await runtime.execute("CREATE TEMPORARY TABLE replay_jobs (tenant_id text, job_id text, status text)")
+    await runtime.execute("INSERT INTO replay_jobs VALUES ('planted', 'planted', 'queued')")
+    claimable = await runtime.fetch("SELECT tenant_id FROM claimable_replay_jobs('5 s')")
+    assert "planted" not in {row["tenant_id"] for row in claimable}
+
+
 async def test_connections_change_tenants_with_their_users(
     own_database_url: str, tenants: tuple[TenantId, TenantId]
 ) -> None:

@@ -170,19 +170,21 @@ class Administration:
     async def bootstrap(
         self, account_id: str, tenant_ids: Sequence[str], permissions: Sequence[str], act: Act
     ) -> NewKey:
-        """Make the first account that may manage access, and its key. For a command on the database's own machine.
+        """Make an account that may manage access, and its key. For a command on the database's own machine.
+
+        The first one, or one more when no other has a valid key: somebody must be able to get in again.
 
         Raises:
-            FailedPrecondition: an account that may manage access exists.
+            FailedPrecondition: an account that may manage access has a valid key.
             AlreadyExists: an account has this id.
             InvalidArgument: the id is none, or a tenant does not exist.
         """
         async with self._database.installation_transaction() as transaction:
             # Of two at once the second sees what the first has made.
             await tenants.lock(transaction, tenants.SYSTEM)
-            if await accounts.lock_managers(transaction):
+            if found := await accounts.fetch_managers_with_keys(transaction, now_micros=self._clock()):
                 raise errors.FailedPrecondition(
-                    "an account that may manage access exists; use its key, or disable it in the database first"
+                    f"{found[0]} may manage access and has a valid key; use that one, it can make other accounts"
                 )
             wanted = Account(account_id, account_id, tenant_ids, ("admin",), permissions)
             await self._make_account(transaction, wanted, act)

@@ -40,7 +40,7 @@ def bootstrap(
     """Make the first administrator and print its API key, once.
 
     Works on the database itself (DG_DATABASE_URL, or that of the running `decisiongraph run`), so only who may read the
-    database's password can do it. Refused as soon as an account may manage access.
+    database's password can do it. Refused while an account that may manage access has a valid key.
     """
     from decisiongraph_service.access import tokens
     from decisiongraph_service.access.administration import Administration

@@ -47,6 +47,18 @@ _MANAGERS: Final = """
     FOR UPDATE
 """
 
+_MANAGERS_WITH_KEYS: Final = """
+    SELECT account_id
+    FROM service_accounts AS account
+    WHERE disabled_at IS NULL AND 'access_manage' = ANY (permissions)
+      AND EXISTS (
+          SELECT FROM api_keys
+          WHERE api_keys.account_id = account.account_id AND revoked_at IS NULL
+            AND (expires_at IS NULL OR expires_at > $1)
+      )
+    ORDER BY account_id
+"""
+
 _CREATE_KEY: Final = f"""
     INSERT INTO api_keys ({_KEY_COLUMNS}, secret_hash)
     VALUES ($1, $2, $3, $4, $5, NULL, NULL, $6)
@@ -164,6 +176,11 @@ async def set_disabled(
 async def lock_managers(transaction: InstallationTransaction) -> list[str]:
     """The enabled accounts that may manage access; they stay so to the end of the transaction."""
     return [row["account_id"] for row in await transaction.fetch(_MANAGERS)]
+
+
+async def fetch_managers_with_keys(transaction: InstallationTransaction, *, now_micros: int) -> list[str]:
+    """The enabled accounts that may manage access and have a valid key to do it with."""
+    return [row["account_id"] for row in await transaction.fetch(_MANAGERS_WITH_KEYS, now_micros)]
 
 
 async def create_key(transaction: InstallationTransaction, key: ApiKey, secret_hash: bytes) -> ApiKey:
