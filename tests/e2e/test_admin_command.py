@@ -117,7 +117,7 @@ def test_the_first_administrator_is_made_once_and_its_key_is_all_that_is_printed
     assert _SECRET.fullmatch(installation.first.stdout)
     for arguments in ((), ("--account", "another")):
         again = installation.run("bootstrap", *arguments, DG_DATABASE_URL=installation.url)
-        _assert_failed(again, "an account that may manage access exists")
+        _assert_failed(again, "may manage access and has a valid key")
     accounts = {one["account_id"]: one for one in installation.printed("accounts", "list", "--json")}
     assert "another" not in accounts
     assert accounts["administrator"]["tenant_ids"] == [SYSTEM]

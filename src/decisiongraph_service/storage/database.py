@@ -33,6 +33,10 @@ _PLANNER: Final = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
+    # Rows come in the order of an index, so that a limit ends the walk. To gather all of a key and sort them looks as
+    # good to a plan that does not know how many there are.
+    "enable_bitmapscan": "off",
+    "enable_sort": "off",
     "jit": "off",
     "plan_cache_mode": "force_generic_plan",
 }
