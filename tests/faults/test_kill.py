@@ -315,8 +315,8 @@ async def test_projections_catch_up(aftermath: Aftermath) -> None:
     async def behind() -> bool:
         for tenant_id, log in aftermath.logs.items():
             async with aftermath.database.tenant_statements(tenant_id) as statements:
-                position = await projection_state.fetch_position(statements, vocabulary.TRACE_SUMMARY)
-            if position < len(log):
+                _, live = await projection_state.fetch_head_and_live(statements)
+            if live[vocabulary.TRACE_SUMMARY].log_seq < len(log):
                 return True
         return False
 

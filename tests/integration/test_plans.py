@@ -74,7 +74,6 @@ _STATEMENTS = {
     "outgoing edges": (context_graph._OUTGOING, {"graph_edges_from"}),
     "incoming edges": (context_graph._INCOMING, {"graph_edges_to"}),
     "nodes by key": (context_graph._NODES_BY_KEY, {"graph_nodes_pkey"}),
-    "position": (projection_state._POSITION, {"projection_generations_live"}),
     "job by id": (replay_jobs._BY_ID, {"replay_jobs_job_id"}),
     "newest jobs": (replay_jobs._NEWEST, {"replay_jobs_pkey"}),
     "traces": (projection_state._TRACES, {"projection_generations_live", "events_pkey"}),

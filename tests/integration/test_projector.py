@@ -72,7 +72,8 @@ async def append_traces(
 
 async def position(database: Database, tenant_id: TenantId) -> int:
     async with database.tenant_statements(tenant_id) as statements:
-        return await projection_state.fetch_position(statements, vocabulary.TRACE_SUMMARY)
+        _, live = await projection_state.fetch_head_and_live(statements)
+    return live[vocabulary.TRACE_SUMMARY].log_seq if live else 0
 
 
 async def until_at(database: Database, tenant_id: TenantId, log_seq: int) -> None:

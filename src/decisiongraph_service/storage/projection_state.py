@@ -21,13 +21,6 @@ _TABLES: Final = {
 }
 _REMOVED_AT_ONCE: Final = 5_000
 
-# The unique index of live generations.
-_POSITION: Final = """
-    SELECT log_seq
-    FROM projection_generations
-    WHERE tenant_id = $1 AND projection = $2 AND state = 'live'
-"""
-
 # The unique index of live generations; a look-up among the open failures for each.
 _LIVE: Final = """
     SELECT live.projection, live.generation, live.log_seq, live.moved_at,
@@ -141,11 +134,6 @@ class Generation:
     moved_at_micros: int | None = None
     blocked: bool = False
     """An open failure waits for somebody to ask for a retry."""
-
-
-async def fetch_position(transaction: TenantTransaction, projection: str) -> int:
-    """Log position of the last event whose effect readers see; 0 at the beginning."""
-    return int(await transaction.fetch_value(_POSITION, projection) or 0)
 
 
 async def fetch_head_and_live(transaction: TenantTransaction) -> tuple[int, dict[str, Generation]]:
