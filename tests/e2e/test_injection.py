@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
+from tests import samples
 from tests.calling import METHODS, Callers, Service
 from tests.rpc_examples import PRIVATE, example
 
@@ -81,6 +82,9 @@ async def test_no_text_of_a_request_is_anything_but_text(
 ) -> None:
     token = service.token(tenant_ids=[callers.tenant.tenant_id], roles=tokens.ROLES)
     message = METHODS[rpc][1].input_type
+    stands = {"event": samples.json_event("TraceStarted", key="stands", trace_id="stands")}
+    appended = await callers.call("grpc", "AppendEvent", stands)
+    assert appended.ok, appended.body
     written_before = await _written(database, callers.tenant.tenant_id)
     wrong = {}
     asked = 0
@@ -95,6 +99,7 @@ async def test_no_text_of_a_request_is_anything_but_text(
     assert not wrong
     assert asked or rpc in ("AppendEvents", "GetProjectionHealth"), "the rpc has no text of its own"
     written_after = await _written(database, callers.tenant.tenant_id)
+    assert written_before, "there is something to lose"
     assert written_after[: len(written_before)] == written_before, "the log lost or changed an event"
 
 
