@@ -137,13 +137,11 @@ async def _bare(bench: Bench, rows_per_transaction: int) -> Measurement:
     return {"events_per_second": figures.rows_per_second, **ranks, **shares, "others_cpu": _others(used) / wall}
 
 
-async def _quiet(bench: Bench, *, flood: int) -> Measurement:
-    quiet = Group(
-        "unary", bench.stack.service, 1, await bench.headers("quiet"), interval_ms=_QUIET_INTERVAL_MS, name="quiet"
-    )
-    if not flood:
-        return await bench.load(quiet)
-    return await bench.load(quiet, Group("unary", bench.stack.service, flood, await bench.headers("flood")))
+async def _quiet(bench: Bench, *, flood: int, empty: bool = False) -> Measurement:
+    target = bench.stack.empty if empty else bench.stack.service
+    quiet = Group("unary", target, 1, await bench.headers("quiet"), interval_ms=_QUIET_INTERVAL_MS, name="quiet")
+    flooding = [Group("unary", target, flood, await bench.headers("flood"))] if flood else []
+    return await bench.load(quiet, *flooding, stored=not empty)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +180,8 @@ CASES: Final = (
     _case("f1", "bare insert and commit of 1 row", lambda bench: _bare(bench, 1)),
     _case("q", "quiet tenant alone, 100 calls/s", lambda bench: _quiet(bench, flood=0)),
     _case("q64", "quiet tenant beside 64 flooding callers", lambda bench: _quiet(bench, flood=64)),
+    _case("aq", "empty handler, 100 calls/s", lambda bench: _quiet(bench, flood=0, empty=True)),
+    _case("aq64", "empty handler, the same beside 64 callers", lambda bench: _quiet(bench, flood=64, empty=True)),
 )
 
 

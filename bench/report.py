@@ -79,6 +79,11 @@ GOALS: Final = (
         most=2.0,
     ),
     Goal(
+        "for comparison: the same of the empty handler",
+        ("aq64", "aq"),
+        lambda run: run["aq64"]["p99_ms"] / run["aq"]["p99_ms"],
+    ),
+    Goal(
         "for comparison: REST AppendEvent / REST empty handler, 64 callers",
         ("e64", "ea64"),
         lambda run: run["e64"]["events_per_second"] / run["ea64"]["events_per_second"],
