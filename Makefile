@@ -23,6 +23,7 @@ check: .venv/.complete ## check format, lint, types, import rules and the contra
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	.venv/bin/python tools/make_blocking_client.py --check
 	.venv/bin/buf format --diff --exit-code proto
 	tools/fetch_protos.sh
 	.venv/bin/buf lint
@@ -33,6 +34,7 @@ breaking: .venv/.complete ## compare the contract with that of BASE (a git ref)
 
 generate: .venv/.complete ## write generated/ from proto/ (needs Go)
 	tools/generate.sh
+	.venv/bin/python tools/make_blocking_client.py
 
 bench: .venv/.complete ## measure ingestion beside its ceilings (needs Go)
 	.venv/bin/python -m bench.ingest

@@ -1,0 +1,262 @@
+"""The client: what an application holds, one for as long as it lives."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+from decisiongraph.v1 import event_pb2, ingestion_service_pb2
+from decisiongraph_client import _events, _methods, _settings
+from decisiongraph_client._async.reads import AsyncReads
+from decisiongraph_client._async.session import AsyncSession, TokenSource
+from decisiongraph_client._async.trace import AsyncTrace, started
+from decisiongraph_client._events import Mask
+from decisiongraph_client._retries import RetryPolicy
+from decisiongraph_client._settings import Tls
+from decisiongraph_client._written import Freshness, Written
+from decisiongraph_client.errors import ConfigurationError
+from decisiongraph_client.payloads import ActorLike, EntityLike
+
+if TYPE_CHECKING:
+    from decisiongraph_client._delivery import Delivery
+    from decisiongraph_client._outbox import Outbox, OutboxStatus, RefusedEvent
+
+_CLOSE_SECONDS: Final = 5.0
+
+
+class AsyncClient(AsyncReads):
+    """Records decisions and asks about them, as one account in one tenant."""
+
+    def __init__(
+        self,
+        server: str | None = None,
+        *,
+        api_key: str | None = None,
+        token: TokenSource | None = None,
+        tenant: str | None = None,
+        producer: str | None = None,
+        system: str | None = None,
+        subsystem: str | None = None,
+        actor: ActorLike | None = None,
+        tls: Tls | None = None,
+        timeout: float = 10.0,
+        retries: RetryPolicy | None = None,
+        reads: Freshness = "latest",
+        mask: Mask | None = None,
+        outbox: Path | str | None = None,
+        outbox_max_bytes: int = 256 * 1024 * 1024,
+        on_refused: "Callable[[RefusedEvent], None] | None" = None,
+    ) -> None:
+        """Set up. The service is called when something is asked or recorded, not before.
+
+        Args:
+            server: `host:port`, or with `https://` or `http://` before it. Without a scheme: TLS, but for this machine
+                plain text. Unset: `DG_SERVER`.
+            api_key: Exchanged for tokens, again and again before they expire. Unset: `DG_API_KEY`.
+            token: A token, or a function that returns one. Unset: `DG_TOKEN`.
+            tenant: Where to act, if the account may act in several. Unset: `DG_TENANT`.
+            producer: The service or job that records; unset: `DG_PRODUCER`. Needed for recording only.
+            system: What the producer belongs to; unset: `DG_SYSTEM`, or the producer.
+            subsystem: A part of that.
+            actor: Who acts, unless an event says otherwise. Unset: an agent called like the producer.
+            tls: Authority, and certificate of the client. Unset: by the address, with `DG_TLS_CA_FILE`.
+            timeout: Seconds of a call, repetitions included, unless the call says otherwise.
+            retries: How often and how soon a call is sent again.
+            reads: What reads include.
+            mask: Sees every text of a payload before it leaves the process or is written to the outbox.
+            outbox: A file for events that are not delivered yet. With it recording never waits for the service.
+            outbox_max_bytes: Events of so many bytes may be in it.
+            on_refused: With an outbox: is told, on a thread of the client's, what the service will never take.
+
+        Raises:
+            ConfigurationError: something is missing or impossible; the message says what to set.
+        """
+        endpoint = _settings.endpoint(server, tls)
+        policy = retries or RetryPolicy()
+        session = AsyncSession(endpoint, api_key=api_key, token=token, tenant=tenant, timeout=timeout, retries=policy)
+        super().__init__(session, Written(reads))
+        self._origin = _events.Origin.of(producer, system, subsystem, actor)
+        self._mask = mask
+        self._outbox: Outbox | None = None
+        self._delivery: Delivery | None = None
+        if outbox is not None:
+            self._outbox, self._delivery = _open_outbox(
+                Path(outbox), outbox_max_bytes, on_refused, endpoint, api_key=api_key, token=token, tenant=tenant
+            )
+
+    def trace(
+        self,
+        *,
+        workflow: str,
+        title: str,
+        primary_entity: EntityLike,
+        context: Mapping[str, str] | None = None,
+        trace_id: str | None = None,
+        actor: ActorLike | None = None,
+        tags: Sequence[str] = (),
+        correlation_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> AsyncTrace:
+        """A new decision, for a `with` block: begins with it, and is finished when it ends.
+
+        Args:
+            workflow: Name of the kind of decision.
+            title: What is decided, for people.
+            primary_entity: What it is about: a message or (type, id).
+            context: Circumstances, as names and texts.
+            trace_id: Unset: a new one.
+            actor: Who acts, unless an event says otherwise.
+            tags: Labels of all events, unless an event says otherwise.
+            correlation_id: Groups traces; of all events.
+            idempotency_key: Of the first event. Unset: a new one.
+        """
+        return AsyncTrace(
+            self.append,
+            self._origin,
+            trace_id=trace_id,
+            start=started(workflow, title, primary_entity, context),
+            actor=actor,
+            tags=tags,
+            correlation_id=correlation_id,
+            idempotency_key=idempotency_key,
+        )
+
+    def resume_trace(
+        self,
+        trace_id: str,
+        *,
+        actor: ActorLike | None = None,
+        tags: Sequence[str] = (),
+        correlation_id: str | None = None,
+    ) -> AsyncTrace:
+        """A decision that was begun before, here or elsewhere. It is not finished by the block's end: call `finish`."""
+        return AsyncTrace(
+            self.append,
+            self._origin,
+            trace_id=trace_id,
+            start=None,
+            actor=actor,
+            tags=tags,
+            correlation_id=correlation_id,
+            idempotency_key=None,
+        )
+
+    async def append(self, event: event_pb2.Event) -> event_pb2.EventReceipt | None:
+        """Append an event of your own making. With an outbox: put it there, and return None.
+
+        Raises:
+            Refused: the service does not take it as it is; the kind says why.
+            TryAgain: it is not known whether it was stored: append the same event again.
+            MaskFailed: the masking hook failed; nothing left the process.
+            OutboxFull: the outbox has no room.
+        """
+        event = _events.masked(event, self._mask)
+        if self._outbox is not None and self._delivery is not None:
+            await self._session.in_thread(self._outbox.put, event, self._session.tenant)
+            self._delivery.wake()
+            return None
+        request = ingestion_service_pb2.AppendEventRequest(event=event)
+        answer = await self._session.call(_methods.APPEND_EVENT, request)
+        stored = answer.event
+        self._written.saw(stored.log_seq)
+        return event_pb2.EventReceipt(
+            event_id=stored.event_id,
+            trace_id=stored.trace_id,
+            trace_seq=stored.trace_seq,
+            log_seq=stored.log_seq,
+            payload_hash=stored.payload_hash,
+            recorded_at=stored.recorded_at,
+            reused=answer.reused,
+        )
+
+    async def append_all(self, events: Iterable[event_pb2.Event]) -> list[event_pb2.EventReceipt]:
+        """Append up to 1,000 events in this order, all or none.
+
+        Raises:
+            Refused: one is not taken, and nothing was stored; `index` of the error says which.
+            TryAgain: it is not known whether they were stored: append the same events again.
+            MaskFailed: the masking hook failed; nothing left the process.
+            ConfigurationError: the client has an outbox, which answers for each event alone.
+        """
+        if self._outbox is not None:
+            raise ConfigurationError("append_all answers for all events at once; use a client without an outbox for it")
+        request = ingestion_service_pb2.AppendEventsRequest(events=[_events.masked(one, self._mask) for one in events])
+        answer = await self._session.call(_methods.APPEND_EVENTS, request)
+        for receipt in answer.receipts:
+            self._written.saw(receipt.log_seq)
+        return list(answer.receipts)
+
+    async def flush(self, timeout: float = _CLOSE_SECONDS) -> bool:
+        """Wait until the outbox's events are in the log or refused; False: after `timeout` seconds some still wait."""
+        if self._delivery is None:
+            return True
+        return await self._session.in_thread(self._delivery.flush, timeout)
+
+    def outbox_status(self) -> "OutboxStatus | None":
+        """How the outbox stands. None: the client has none."""
+        return None if self._outbox is None else self._outbox.status()
+
+    def delivery_error(self) -> Exception | None:
+        """Why nothing is delivered from the outbox at the moment; None: nothing is wrong."""
+        return None if self._delivery is None else self._delivery.last_error
+
+    def refused_events(self) -> "list[RefusedEvent]":
+        """What was put aside in the outbox because the service will never take it, oldest first."""
+        return [] if self._outbox is None else self._outbox.refused()
+
+    def forget_refused_events(self, events: "Iterable[RefusedEvent]") -> None:
+        """Remove events that were put aside, when somebody has looked at them."""
+        if self._outbox is not None:
+            self._outbox.forget_refused([one.id for one in events])
+
+    async def close(self, timeout: float = _CLOSE_SECONDS) -> bool:
+        """Deliver what waits, and end, within `timeout` seconds.
+
+        Returns False if events still wait in the outbox: the next client with that file delivers them.
+        """
+        ends = time.monotonic() + timeout
+        delivered = True
+        if self._delivery is not None and self._outbox is not None:
+            delivered = await self._session.in_thread(self._delivery.flush, timeout)
+            await self._session.in_thread(self._delivery.stop, max(0.0, ends - time.monotonic()))
+            self._outbox.close()
+        await self._session.close()
+        return delivered
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+def _open_outbox(
+    path: Path,
+    max_bytes: int,
+    on_refused: "Callable[[RefusedEvent], None] | None",
+    endpoint: _settings.Endpoint,
+    *,
+    api_key: str | None,
+    token: TokenSource | None,
+    tenant: str | None,
+) -> "tuple[Outbox, Delivery]":
+    # It locks files as POSIX has it; a client without an outbox works without that.
+    from decisiongraph_client import _delivery, _outbox
+    from decisiongraph_client._sync.session import Session
+
+    outbox = _outbox.Outbox(path, max_bytes=max_bytes)
+
+    def make_session() -> Session:
+        return Session(
+            endpoint,
+            api_key=api_key,
+            token=token,
+            tenant=tenant,
+            timeout=_delivery.CALL_SECONDS,
+            retries=RetryPolicy(attempts=1),
+        )
+
+    return outbox, _delivery.Delivery(outbox, make_session, on_refused=on_refused)

@@ -1,0 +1,41 @@
+"""When a call is sent again, and after how long: pure rules."""
+
+import random
+from dataclasses import dataclass
+from typing import Final
+
+from decisiongraph_client import errors
+
+# Nothing was done, so even what must not happen twice may be sent again.
+_NOTHING_DONE: Final = (errors.RateLimited,)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and how soon a call is sent again, within the call's time."""
+
+    attempts: int = 5
+    """Sends in all; 1: never again."""
+    first_delay: float = 0.1
+    """Seconds; doubles with each try. A random part of it is waited, so that clients do not come back all at once."""
+    longest_delay: float = 5.0
+    """Seconds. A longer wait that the service asks for ends the call instead."""
+
+    def delay(self, error: errors.ServiceError, attempt: int, *, repeatable: bool, left: float) -> float | None:
+        """Seconds to wait before the next try, or None: give up.
+
+        Args:
+            error: How the last try ended.
+            attempt: Which one that was, counted from 1.
+            repeatable: Whether the call has the same effect however often it is carried out.
+            left: Seconds of the call's time that are left.
+        """
+        if not isinstance(error, errors.TryAgain) or attempt >= self.attempts:
+            return None
+        if not repeatable and not isinstance(error, _NOTHING_DONE):
+            return None
+        backoff = min(self.longest_delay, self.first_delay * 2 ** (attempt - 1))
+        wait = random.uniform(backoff / 2, backoff)  # noqa: S311 - spreads clients, keeps no secret
+        if error.retry_after is not None:
+            wait = max(wait, error.retry_after)
+        return wait if wait < left and wait <= self.longest_delay else None

@@ -1,0 +1,109 @@
+"""Where the service is, and who calls: what a client is told, completed from the environment."""
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import grpc
+
+from decisiongraph_client.errors import ConfigurationError
+
+MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
+_VERSION_OPTION: Final = "decisiongraph-python"
+
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.primary_user_agent", _VERSION_OPTION),
+    # A connection that swallows everything is noticed within this time.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    # After an outage the service is tried again soon, not after two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How the service is known, and how the client shows who it is."""
+
+    ca_file: Path | None = None
+    """Authorities of the service's certificate, PEM. None: those of the gRPC library."""
+    cert_file: Path | None = None
+    """Certificate chain that the client shows, PEM. Goes with `key_file`."""
+    key_file: Path | None = None
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """For a channel.
+
+        Raises:
+            ConfigurationError: a file cannot be read, or one of a pair is missing.
+        """
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ConfigurationError("Tls: cert_file and key_file go together; set both, or neither")
+        try:
+            ca, key, cert = (
+                None if file is None else Path(file).read_bytes()
+                for file in (self.ca_file, self.key_file, self.cert_file)
+            )
+        except OSError as error:
+            raise ConfigurationError(f"Tls: {error.filename} cannot be read: {error.strerror}") from error
+        return grpc.ssl_channel_credentials(ca, key, cert)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """The address of a service, and whether the way there is encrypted."""
+
+    target: str
+    tls: Tls | None
+    """None: plain text."""
+
+    @property
+    def options(self) -> list[tuple[str, int | str]]:
+        """Options of a channel to it."""
+        proxy: list[tuple[str, int | str]] = [("grpc.enable_http_proxy", 0)] if is_loopback(self.target) else []
+        return [*_OPTIONS, *proxy]
+
+
+def endpoint(server: str | None, tls: Tls | None, environment: Mapping[str, str] = os.environ) -> Endpoint:
+    """Where the service is.
+
+    Args:
+        server: `host:port`, `https://host:port` or `http://host:port`. Without a scheme: TLS, but for this machine
+            (loopback) plain text. None: `DG_SERVER`.
+        tls: How the service is known; asks for TLS whatever the address says. None: by the address.
+        environment: Where `DG_SERVER` and `DG_TLS_CA_FILE` are looked up.
+
+    Raises:
+        ConfigurationError: no address, or one that cannot be understood.
+    """
+    address = server or environment.get("DG_SERVER", "")
+    if not address:
+        raise ConfigurationError("name the service: Client('host:port') or the variable DG_SERVER")
+    scheme, separator, target = address.rpartition("://")
+    target = target.rstrip("/")
+    if separator and scheme not in ("http", "https"):
+        raise ConfigurationError(f"the address {address!r} must be host:port, http://host:port or https://host:port")
+    host, _, port = target.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65_536 or "/" in target:
+        raise ConfigurationError(f"the address {address!r} must name host and port, e.g. decisions.internal:443")
+    if tls is None and (scheme == "https" or (not separator and not is_loopback(target))):
+        ca_file = environment.get("DG_TLS_CA_FILE")
+        tls = Tls(ca_file=Path(ca_file) if ca_file else None)
+    if tls is not None and scheme == "http":
+        raise ConfigurationError(f"the address {address!r} says plain text, and tls asks for encryption; leave one out")
+    return Endpoint(target, tls)
+
+
+def is_loopback(target: str) -> bool:
+    """Whether `host:port` is on this machine."""
+    host = target.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
