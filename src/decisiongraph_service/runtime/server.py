@@ -65,7 +65,7 @@ from decisiongraph_service.rpc.interceptors.refused_acts import RefusedActs
 from decisiongraph_service.rpc.interceptors.spendings import Spendings
 from decisiongraph_service.rpc.query_servicer import QueryServicer
 from decisiongraph_service.rpc.system_servicer import SystemServicer
-from decisiongraph_service.runtime import ports, workers
+from decisiongraph_service.runtime import ports, web_files, workers
 from decisiongraph_service.runtime.assets import asset
 from decisiongraph_service.runtime.server_tls import ServerTls
 from decisiongraph_service.runtime.settings import Settings
@@ -317,7 +317,11 @@ class Server:
             rebuild_enabled=settings.allows_rebuilds,
         )
         system = SystemServicer(
-            readiness, version=version("decisiongraph"), openapi=asset("generated/openapi.yaml").read_bytes()
+            readiness,
+            web_files.load(),
+            version=version("decisiongraph"),
+            openapi=asset("generated/openapi.yaml").read_bytes(),
+            clock=clock_micros,
         )
         names = (*(service.full_name for service in contract.SERVICES), health.SERVICE_NAME, reflection.SERVICE_NAME)
         ingestion = IngestionServicer(appender)
