@@ -151,6 +151,31 @@ class Settings(BaseSettings):
         description="Start although the database may lose commits (fsync, full_page_writes, "
         "synchronous_commit). For tests only.",
     )
+    metrics_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Port of /metrics for Prometheus; 0 takes a free one. Unset: nothing is measured. The workers of "
+        "`serve --workers` have the ports after it: +1, +2, …",
+    )
+    metrics_host: str = Field(
+        default="127.0.0.1", description="Address of /metrics. It tells of all tenants together, and asks for no token."
+    )
+    tenant_classes: dict[str, str] = Field(
+        default={},
+        description='Label of single tenants in metrics, JSON: `{"acme": "gold"}`; all others are `standard`. At most '
+        "20 classes.",
+    )
+    otlp_endpoint: str | None = Field(
+        default=None,
+        description="Base URL of a collector that takes OTLP over HTTP, e.g. `http://127.0.0.1:4318`. Unset: no spans.",
+    )
+    otlp_sample_ratio: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="Share of calls that are traced, unless the caller's `traceparent` decides.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
     log_format: Literal["json", "console"] = Field(default="json", description="One JSON object or one line per event.")
 

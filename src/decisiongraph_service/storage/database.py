@@ -189,6 +189,11 @@ class Database:
             raise errors.StorageUnavailable(f"the database cannot be opened: {error}") from error
         return cls(pool)
 
+    @property
+    def connections(self) -> tuple[int, int]:
+        """How many there are, and how many of them are at work."""
+        return self._pool.get_size(), self._pool.get_size() - self._pool.get_idle_size()
+
     async def close(self) -> None:
         """Close all connections; those in use are given three seconds."""
         try:

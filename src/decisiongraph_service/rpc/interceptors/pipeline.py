@@ -16,12 +16,14 @@ import structlog
 from google.protobuf.message import Message
 
 from decisiongraph_service.domain import errors
+from decisiongraph_service.observer import EndedCall, Observer
 from decisiongraph_service.rpc import decoding, status, violations
 from decisiongraph_service.rpc.interceptors import call, request_id
 from decisiongraph_service.rpc.interceptors.authentication import Gate
 from decisiongraph_service.rpc.interceptors.call import Call
 from decisiongraph_service.rpc.interceptors.refused_acts import RefusedActs
 from decisiongraph_service.rpc.interceptors.spendings import Spendings
+from decisiongraph_service.spans import Spans
 
 _LOOK_EVERY_SECONDS: Final = 1.0
 """How often it is looked whether the caller of a stream is still let in."""
@@ -51,6 +53,8 @@ class Pipeline(grpc.aio.ServerInterceptor):
         max_concurrent_calls: int,
         max_concurrent_streams: int,
         slow_reader_seconds: float,
+        observer: Observer | None = None,
+        spans: Spans | None = None,
     ) -> None:
         """Set up.
 
@@ -64,10 +68,14 @@ class Pipeline(grpc.aio.ServerInterceptor):
             max_concurrent_calls: Most calls at work at once, streams excepted.
             max_concurrent_streams: Most streams at work at once.
             slow_reader_seconds: How long a stream waits for its caller to read before it ends.
+            observer: Is told of every call that was answered.
+            spans: Makes the spans of calls.
         """
         self.gate = gate
         self.refused_acts = refused_acts
         self.spendings = spendings
+        self.observer = observer or Observer()
+        self.spans = spans or Spans()
         self._request_types = request_types
         self._checked_by_domain = checked_by_domain
         self._max_request_bytes = max_request_bytes
@@ -172,6 +180,10 @@ class Pipeline(grpc.aio.ServerInterceptor):
         if found:
             raise errors.InvalidArgument(found)
 
+    def running(self, kind: "_Kind") -> int:
+        """How many are at work."""
+        return self._running[kind]
+
     def begin(self, kind: "_Kind") -> None:
         """One call more, or a refusal because so many are at work.
 
@@ -199,6 +211,7 @@ class _Answering:
         self._metadata = dict(context.invocation_metadata() or ())
         self._request_id = request_id.choose(self._metadata.get(request_id.HEADER))
         self._began = time.perf_counter()
+        self._span = pipeline.spans.begin_call(path, self._metadata, self._request_id)
         self._caller: Caller | None = None
         self._admitted: Call | None = None
 
@@ -222,9 +235,11 @@ class _Answering:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         self._pipeline.end(self._kind)
         if error is None:
-            self._report("call_answered", "debug", code="OK")
+            self._report("call_answered", "debug", code="OK", reason="")
         elif isinstance(error, errors.DecisionGraphError):
             await self._refuse(error)
+        elif isinstance(error, asyncio.CancelledError):
+            self._report("call_cancelled", "debug", code="CANCELLED", reason="")
         elif isinstance(error, Exception) and not isinstance(error, grpc.aio.AbortError):
             await self._fail(error)
 
@@ -239,22 +254,29 @@ class _Answering:
         await self._abort(refusal)
 
     async def _fail(self, error: Exception) -> NoReturn:
-        self._report("call_failed", "error", code="INTERNAL", exc_info=error)
+        self._report("call_failed", "error", code="INTERNAL", reason="INTERNAL", exc_info=error)
         await self._abort(status.of_failure(self._request_id))
 
     async def _abort(self, refusal: status.ErrorStatus) -> NoReturn:
         trailers = ((request_id.HEADER, self._request_id), *refusal.trailers())
         await self._context.abort(refusal.code, refusal.status.message, trailers)
 
-    def _report(self, event: str, level: str, **facts: object) -> None:
+    def _report(self, event: str, level: str, *, code: str, reason: str, **facts: object) -> None:
         caller = self._caller
+        tenant_id = self._admitted.tenant_id if self._admitted else None
+        seconds = time.perf_counter() - self._began
+        self._pipeline.observer.call_ended(EndedCall(self._path, code, reason, tenant_id, seconds))
+        number: int = grpc.StatusCode[code].value[0]
+        self._pipeline.spans.end_call(self._span, code=number, reason=reason, tenant_id=tenant_id)
         getattr(_log, level)(
             event,
             rpc=self._path,
             request_id=self._request_id,
-            tenant=self._admitted.tenant_id if self._admitted else None,
+            tenant=tenant_id,
             account=caller.account_id if caller else None,
-            milliseconds=round((time.perf_counter() - self._began) * 1000, 1),
+            code=code,
+            reason=reason or None,
+            milliseconds=round(seconds * 1000, 1),
             **facts,
         )
 
