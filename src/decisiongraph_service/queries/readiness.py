@@ -10,17 +10,26 @@ from decisiongraph_service.storage.database import Database
 class Readiness:
     """Checks what a request needs."""
 
-    def __init__(self, database: Database, *, needed_revision: str, projector_follows: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        needed_revision: str,
+        projector_follows: Callable[[], bool],
+        is_stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Set up.
 
         Args:
             database: What every request needs.
             needed_revision: The migration that this version works with.
             projector_follows: Whether this process's projector is at work.
+            is_stopping: Whether this server was asked to stop.
         """
         self._database = database
         self._projector_follows = projector_follows
         self._needed_revision = needed_revision
+        self._is_stopping = is_stopping
 
     async def check(self) -> list[str]:
         """The names of all checks, if every one passes.
@@ -28,6 +37,8 @@ class Readiness:
         Raises:
             StorageUnavailable: says which one fails.
         """
+        if self._is_stopping():
+            raise errors.StorageUnavailable("this server is stopping; send no more requests to it")
         await self.check_database()
         if not self._projector_follows():
             raise errors.StorageUnavailable("projector: it has ended; the log says why; restart this server")

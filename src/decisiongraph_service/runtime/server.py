@@ -60,6 +60,7 @@ from decisiongraph_service.rpc.access_servicer import AccessServicer
 from decisiongraph_service.rpc.admin_servicer import AdminServicer
 from decisiongraph_service.rpc.ingestion_servicer import IngestionServicer
 from decisiongraph_service.rpc.interceptors.authentication import Gate
+from decisiongraph_service.rpc.interceptors.drain import Drain
 from decisiongraph_service.rpc.interceptors.pipeline import Pipeline
 from decisiongraph_service.rpc.interceptors.refused_acts import RefusedActs
 from decisiongraph_service.rpc.interceptors.spendings import Spendings
@@ -148,6 +149,8 @@ class Server:
         self._health = health.aio.HealthServicer()
         self._measuring = Measuring(settings, paths=(*_RULES, _REFLECTION_PATH))
         self._listeners: list[grpc.aio.Server] = []
+        self._drain = Drain()
+        self._stopping = False
         self.address = ""
         """`host:port` that it listens on, once it is started."""
 
@@ -198,7 +201,10 @@ class Server:
             ),
         )
         readiness = Readiness(
-            database, needed_revision=revision, projector_follows=lambda: parts.projector.is_following
+            database,
+            needed_revision=revision,
+            projector_follows=lambda: parts.projector.is_following,
+            is_stopping=lambda: self._stopping,
         )
         await readiness.check_database()
         await self._require_durable(database)
@@ -247,9 +253,13 @@ class Server:
             )
 
     async def stop(self) -> None:
-        """Report NOT_SERVING, let running calls end within the grace, and disconnect."""
+        """Report NOT_SERVING, take calls until balancers have noticed, end streams, let calls end, and disconnect."""
         if self._listeners:
+            self._stopping = True
             await self._report_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+            _log.info("server_draining", address=self.address, seconds=self._settings.drains_for_seconds)
+            await asyncio.sleep(self._settings.drains_for_seconds)
+            self._drain.begin()
             grace = self._settings.shutdown_grace_seconds
             await asyncio.gather(*(listener.stop(grace) for listener in self._listeners))
         await self._measuring.stop()
@@ -292,6 +302,7 @@ class Server:
             slow_reader_seconds=settings.slow_reader_seconds,
             observer=self._measuring.observer,
             spans=self._measuring.spans,
+            drain=self._drain,
         )
 
     def _listener(self, pipeline: Pipeline) -> grpc.aio.Server:

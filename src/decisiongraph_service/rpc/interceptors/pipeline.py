@@ -21,6 +21,7 @@ from decisiongraph_service.rpc import decoding, status, violations
 from decisiongraph_service.rpc.interceptors import call, request_id
 from decisiongraph_service.rpc.interceptors.authentication import Gate
 from decisiongraph_service.rpc.interceptors.call import Call
+from decisiongraph_service.rpc.interceptors.drain import Drain, DrainedRequests
 from decisiongraph_service.rpc.interceptors.refused_acts import RefusedActs
 from decisiongraph_service.rpc.interceptors.spendings import Spendings
 from decisiongraph_service.spans import Spans
@@ -55,6 +56,7 @@ class Pipeline(grpc.aio.ServerInterceptor):
         slow_reader_seconds: float,
         observer: Observer | None = None,
         spans: Spans | None = None,
+        drain: Drain | None = None,
     ) -> None:
         """Set up.
 
@@ -70,12 +72,14 @@ class Pipeline(grpc.aio.ServerInterceptor):
             slow_reader_seconds: How long a stream waits for its caller to read before it ends.
             observer: Is told of every call that was answered.
             spans: Makes the spans of calls.
+            drain: Ends streams when the server stops.
         """
         self.gate = gate
         self.refused_acts = refused_acts
         self.spendings = spendings
         self.observer = observer or Observer()
         self.spans = spans or Spans()
+        self.drain = drain or Drain()
         self._request_types = request_types
         self._checked_by_domain = checked_by_domain
         self._max_request_bytes = max_request_bytes
@@ -123,28 +127,37 @@ class Pipeline(grpc.aio.ServerInterceptor):
 
     def _streaming(self, path: str, behaviour: Callable[..., Any] | None) -> Callable[[Any, _Context], Awaitable[None]]:
         async def answer(request: Any, context: _Context) -> None:
-            async with _Answering(self, path, request, context, "streams") as admitted, self._while_valid(admitted):
-                if path in self._request_types and not hasattr(request, "__aiter__"):
+            requests = DrainedRequests(request, self.drain) if hasattr(request, "__aiter__") else None
+            async with (
+                _Answering(self, path, request, context, "streams") as admitted,
+                self._while_valid(admitted, ends_at_once=requests is None),
+            ):
+                if requests is not None:
+                    request = self.spendings.paced(admitted, aiter(requests))
+                elif path in self._request_types:
                     self._check(path, request)
                 call.enter(admitted)
-                if hasattr(request, "__aiter__"):
-                    request = self.spendings.paced(admitted, request)
                 async with contextlib.aclosing(await _started(path, behaviour, request, context)) as responses:
                     async for response in responses:
                         await self._write(context, response)
+                if requests is not None and requests.is_cut():
+                    raise self.drain.refusal()
 
         return answer
 
     @contextlib.asynccontextmanager
-    async def _while_valid(self, admitted: Call) -> AsyncIterator[None]:
-        """End the block with the refusal of its caller, once that is switched off."""
+    async def _while_valid(self, admitted: Call, *, ends_at_once: bool) -> AsyncIterator[None]:
+        """End the block with a refusal once its caller is switched off, or, `ends_at_once`, once the server stops."""
         task = asyncio.current_task()
         refusals: list[errors.DecisionGraphError] = []
 
         async def look() -> None:
             while task is not None and not refusals:
-                await asyncio.sleep(_LOOK_EVERY_SECONDS)
                 try:
+                    if not ends_at_once:
+                        await asyncio.sleep(_LOOK_EVERY_SECONDS)
+                    elif await self.drain.begins_within(_LOOK_EVERY_SECONDS):
+                        raise self.drain.refusal()
                     self.gate.require_still_valid(admitted)
                 except errors.DecisionGraphError as error:
                     refusals.append(error)
@@ -223,6 +236,8 @@ class _Answering:
             await self._pipeline.spendings.of_account(self._path, self._caller, self._request)
             admitted = gate.admit(self._path, self._caller, self._metadata, self._request_id)
             await self._pipeline.spendings.of_tenant(self._path, admitted.tenant_id, self._request)
+            if self._kind == "streams":
+                self._pipeline.drain.require_not_begun()
             self._pipeline.begin(self._kind)
             self._admitted = admitted
         except errors.DecisionGraphError as error:
