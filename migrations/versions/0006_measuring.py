@@ -1,6 +1,10 @@
-"""What is measured of all tenants together: how far projections are behind, and how far running jobs are.
+"""What is measured of all tenants together, and which servers may go on working after a migration.
 
-Functions that run with the rights of the schema's owner, as those of 0005: they tell sums and no tenant.
+The functions run with the rights of the schema's owner, as those of 0005: they tell sums and no tenant.
+
+From here on a migration says, in `schema_compatibility`, the oldest revision whose servers still work with the schema
+that it leaves. One that only adds says nothing; one that changes or removes what older servers use sets it, and they
+stop being ready.
 """
 
 import sqlalchemy
@@ -64,6 +68,16 @@ FUNCTIONS = {
 
 
 def upgrade() -> None:
+    op.execute(
+        """
+        CREATE TABLE schema_compatibility (
+            one boolean PRIMARY KEY DEFAULT true CHECK (one),
+            oldest_server text COLLATE "C" NOT NULL
+        )
+        """
+    )
+    op.execute("INSERT INTO schema_compatibility (oldest_server) VALUES ('0005')")
+    op.execute("GRANT SELECT ON schema_compatibility TO decisiongraph_runtime")
     schema = op.get_bind().scalar(sqlalchemy.text("SELECT quote_ident(current_schema())"))
     for signature, statement in FUNCTIONS.items():
         op.execute(statement.format(schema=schema))
@@ -72,5 +86,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute("DROP TABLE schema_compatibility")
     for signature in FUNCTIONS:
         op.execute(f"DROP FUNCTION {signature}")

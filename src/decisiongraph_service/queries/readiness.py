@@ -45,15 +45,23 @@ class Readiness:
         return ["database", "migrations", "projector"]
 
     async def check_database(self) -> None:
-        """Return if the database answers and has the schema of this version.
+        """Return if the database answers and has the schema of this version, or a later one that it works with.
 
         Raises:
             StorageUnavailable: it does not.
         """
         await installation.ping(self._database)
         revision = await installation.fetch_revision(self._database)
-        if revision != self._needed_revision:
+        if revision == self._needed_revision:
+            return
+        if revision < self._needed_revision:
             raise errors.StorageUnavailable(
                 f"migrations: the database is at revision {revision or 'none'}, this version needs "
                 f"{self._needed_revision}; run `decisiongraph migrate`"
+            )
+        oldest = await installation.fetch_oldest_server(self._database)
+        if not oldest or self._needed_revision < oldest:
+            raise errors.StorageUnavailable(
+                f"migrations: the database is at revision {revision}, which needs servers of revision "
+                f"{oldest or revision} or later, and this one is of {self._needed_revision}; update this server"
             )
