@@ -19,17 +19,26 @@ _UNREACHABLE: Final[dict[str, State]] = {"database": "failing", "migrations": "u
 class Readiness:
     """Checks what a request needs."""
 
-    def __init__(self, database: Database, *, needed_revision: str, projector_follows: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        needed_revision: str,
+        projector_follows: Callable[[], bool],
+        is_stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Set up.
 
         Args:
             database: What every request needs.
             needed_revision: The migration that this version works with.
             projector_follows: Whether this process's projector is at work.
+            is_stopping: Whether this server was asked to stop.
         """
         self._database = database
         self._projector_follows = projector_follows
         self._needed_revision = needed_revision
+        self._is_stopping = is_stopping
         self._look: asyncio.Task[dict[str, State]] | None = None
 
     async def check(self) -> list[str]:
@@ -38,13 +47,15 @@ class Readiness:
         Raises:
             StorageUnavailable: says which one fails.
         """
+        if self._is_stopping():
+            raise errors.StorageUnavailable("this server is stopping; send no more requests to it")
         await self.check_database()
         if not self._projector_follows():
             raise errors.StorageUnavailable("projector: it has ended; the log says why; restart this server")
         return list(CHECKS)
 
     async def check_database(self) -> None:
-        """Return if the database answers and has the schema of this version.
+        """Return if the database answers and has the schema of this version, or a later one that it works with.
 
         Raises:
             StorageUnavailable: it does not.
@@ -76,8 +87,16 @@ class Readiness:
 
     async def _check_revision(self) -> None:
         revision = await installation.fetch_revision(self._database)
-        if revision != self._needed_revision:
+        if revision == self._needed_revision:
+            return
+        if revision < self._needed_revision:
             raise errors.StorageUnavailable(
                 f"migrations: the database is at revision {revision or 'none'}, this version needs "
                 f"{self._needed_revision}; run `decisiongraph migrate`"
+            )
+        oldest = await installation.fetch_oldest_server(self._database)
+        if not oldest or self._needed_revision < oldest:
+            raise errors.StorageUnavailable(
+                f"migrations: the database is at revision {revision}, which needs servers of revision "
+                f"{oldest or revision} or later, and this one is of {self._needed_revision}; update this server"
             )
