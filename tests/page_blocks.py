@@ -58,7 +58,7 @@ def blocks(root: Path, page: Path) -> list[Block]:
 
 def pages(root: Path) -> list[Path]:
     """Every document for readers of this project."""
-    return sorted([*root.glob("*.md"), *(root / "docs").rglob("*.md"), *(root / "examples").rglob("*.md")])
+    return sorted([*root.glob("*.md"), *(root / "docs").rglob("*.md")])
 
 
 def faults(block: Block) -> Iterator[str]:
