@@ -149,6 +149,13 @@ async def callers(service: Service, tenant: Tenant) -> AsyncIterator[Callers]:
 
 
 @pytest.fixture
+async def through_envoy(service: Service, callers: Callers) -> AsyncIterator[Callers]:
+    """The same with gRPC going through Envoy too."""
+    async with grpc.aio.insecure_channel(service.rest.removeprefix("http://")) as channel:
+        yield Callers(callers.tenant, channel, callers.client)
+
+
+@pytest.fixture
 def now() -> int:
     """Seconds since 1970-01-01T00:00:00Z."""
     return int(time.time())

@@ -1,23 +1,12 @@
 """A request id is taken if it is sane and made if not, and comes back on every answer by every way."""
 
-from collections.abc import AsyncIterator
-
-import grpc
 import httpx
 import pytest
 from tests.appending import event_message, request_bytes, started, writer
-from tests.calling import Answer, Callers, Service
+from tests.calling import Answer, Callers
 
 _SANE = ["1", "a" * 128, "!~\"#$%&'()*+,-./:;<=>?@[]^_`{|}", "0af7651916cd43dd8448eb211c80319c"]
 _INSANE_HEADERS = [b"a" * 129, b"a b", b"a\tb", b"\xc3\xbc", b"\xff", b""]
-
-
-@pytest.fixture
-async def through_envoy(service: Service, callers: Callers) -> AsyncIterator[Callers]:
-    """The callers with gRPC going through Envoy's port."""
-    address = service.rest.removeprefix("http://")
-    async with grpc.aio.insecure_channel(address) as channel:
-        yield Callers(callers.tenant, channel, callers.client)
 
 
 async def rest_ids(callers: Callers, sent: bytes, path: str) -> tuple[httpx.Response, str]:
