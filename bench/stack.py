@@ -23,10 +23,13 @@ from decisiongraph_service.access.keys import SigningKey
 from decisiongraph_service.domain.vocabulary import TenantId
 from decisiongraph_service.runtime import children, embedded_postgres, envoy, ports, server
 from decisiongraph_service.runtime.assets import asset
+from decisiongraph_service.runtime.gate import Gate
 from decisiongraph_service.storage import migrations
 from decisiongraph_service.storage.database import Database
 
 _SETTLE_SECONDS = 120.0
+_ISSUER = "decisiongraph-development"
+_AUDIENCE = "decisiongraph"
 _HEADS = "SELECT coalesce(sum(log_seq), 0)::bigint FROM log_heads"
 _EVENTS = "SELECT count(*) FROM events"
 # A tenant that no projection has seen yet has no position.
@@ -118,8 +121,8 @@ class Stack:
     def _token(self, tenant_id: TenantId) -> str:
         return tokens.issue(
             self.key,
-            issuer="decisiongraph-development",
-            audience="decisiongraph",
+            issuer=_ISSUER,
+            audience=_AUDIENCE,
             account_id="bench",
             tenant_ids=[tenant_id],
             roles=tokens.ROLES,
@@ -189,7 +192,9 @@ async def _start(
         **{f"DG_LIMIT_{name}": "off" for name in ("READ", "WRITE", "ADMIN", "PUBLIC", "EVENTS", "BYTES")},
     }
     server_pid = await _start_python(started, "server", ["decisiongraph_service.cli.main", "serve"], environment)
-    empty_pid = await _start_python(started, "empty-server", ["bench.empty_server", str(empty_port)], environment)
+    empty_pid = await _start_python(
+        started, "empty-server", ["bench.empty_server", str(empty_port), str(folder / "token-key.pem")], environment
+    )
     envoys = [
         await _start_envoy(started, folder, name, rest, target, admin)
         for name, rest, target, admin in (
@@ -235,6 +240,7 @@ async def _start_envoy(
             rest_port=rest_port,
             grpc_addresses=[("127.0.0.1", grpc_port)],
             admin_port=admin_port,
+            gate=Gate(_ISSUER, _AUDIENCE, ports.free_port(besides=(rest_port, grpc_port, admin_port))),
             descriptor_set=asset("generated/decisiongraph.binpb"),
             lua_script=asset("envoy/http_status.lua"),
         )

@@ -1,4 +1,5 @@
--- What REST callers see beside the body (docs/reference/HTTP_API_CONTRACT.md, headers and errors).
+-- What REST callers see beside the body, and what the gate tells those that it refuses
+-- (docs/reference/HTTP_API_CONTRACT.md, headers and errors).
 
 math.randomseed(os.time() + tonumber(string.sub(tostring({}), -6), 16))
 
@@ -18,6 +19,27 @@ local UNLESS_THE_SERVER_SAYS = {
   ["content-security-policy"] = "default-src 'none'; frame-ancestors 'none'",
 }
 
+local REALM = 'Bearer realm="decisiongraph"'
+
+-- The gate's reasons as Envoy puts them into its response code details, and what the caller can do about each. Any other
+-- is repeated: they are words of Envoy's own, with nothing of the token in them.
+local DENIED = {
+  Jwt_is_missing = "send a token as `authorization: Bearer <token>`",
+  Jwt_is_expired = "the token has expired; get a new one",
+  Jwt_not_yet_valid = "the token is not valid yet (`nbf`); send it later, or set the clock of its issuer right",
+  Audiences_in_Jwt_are_not_allowed = "the token is not made for this service (`aud`); get one that is",
+  Jwt_issuer_is_not_configured = "the token is not made by an issuer that this service knows; get one from one of them",
+  ["Jwks_doesn't_have_key_to_match_kid_or_alg_from_Jwt"] = "the token is signed with a key that is not ours, or not any "
+    .. "more, or not known here yet; get a new one, or try again in a minute if its issuer has a new key",
+  Jwt_verification_fails = "the token is not valid (its signature does not fit, or it has no `exp`); get a new one",
+}
+
+-- Nothing is wrong with these tokens, as far as can be told.
+local KEYS_UNKNOWN = {
+  Jwks_remote_fetch_is_failed = true,
+  ["Jwks_doesn't_have_any_valid_public_key"] = true,
+}
+
 local function is_grpc(headers)
   return string.sub(headers:get("content-type") or "", 1, 16) == "application/grpc"
 end
@@ -29,6 +51,14 @@ local function header_bytes(headers)
     if name ~= ":path" then total = total + #name + #value + 32 end
   end
   return total
+end
+
+-- The gate takes the scheme in one spelling only; callers may write it in any (RFC 9110, section 11.1).
+local function spell_scheme(headers)
+  local sent = headers:get("authorization")
+  if sent ~= nil and string.find(sent, "^[Bb][Ee][Aa][Rr][Ee][Rr] ") and string.sub(sent, 1, 7) ~= "Bearer " then
+    headers:replace("authorization", "Bearer " .. string.sub(sent, 8))
+  end
 end
 
 -- Tells Envoy's error formats who asks: the transcoder makes every request look like gRPC.
@@ -47,6 +77,7 @@ function envoy_on_request(handle)
   if not grpc and deadline ~= nil and not string.find(deadline, "^%d%d?%d?%d?%d?%d?%d?%d?[HMSmun]$") then
     headers:remove("grpc-timeout")
   end
+  spell_scheme(headers)
   if not grpc and header_bytes(headers) > MAX_HEADER_BYTES then
     handle:respond({[":status"] = "431"}, "")
   end
@@ -68,9 +99,84 @@ local function remove_values(handle)
   handle:headers():replace("content-length", body:setBytes(before .. message .. after))
 end
 
+-- One field of a protobuf message that holds a text or another message.
+local function field(number, bytes)
+  local size, length = "", #bytes
+  while length > 127 do
+    size, length = size .. string.char(length % 128 + 128), math.floor(length / 128)
+  end
+  return string.char(number * 8 + 2) .. size .. string.char(length) .. bytes
+end
+
+-- google.rpc.Status with its details, as gRPC carries it beside `grpc-message`.
+local function status_message(refusal, request_id)
+  local function detail(kind, bytes)
+    return field(3, field(1, "type.googleapis.com/google.rpc." .. kind) .. field(2, bytes))
+  end
+  local category = field(3, field(1, "category") .. field(2, refusal.category))
+  return "\8" .. string.char(refusal.code) .. field(2, refusal.message)
+    .. detail("ErrorInfo", field(1, refusal.reason) .. field(2, "decisiongraph") .. category)
+    .. detail("RequestInfo", field(1, request_id))
+    .. (refusal.retry and detail("RetryInfo", field(1, "\8\1")) or "")
+end
+
+-- The same in JSON. All texts are visible ASCII and blanks.
+local function status_json(refusal, request_id)
+  local function text(value) return '"' .. string.gsub(value, '["\\]', "\\%0") .. '"' end
+  local function detail(kind, members)
+    return '{"@type":"type.googleapis.com/google.rpc.' .. kind .. '",' .. members .. "}"
+  end
+  return '{"code":' .. refusal.code .. ',"message":' .. text(refusal.message) .. ',"details":['
+    .. detail("ErrorInfo", '"reason":' .. text(refusal.reason)
+      .. ',"domain":"decisiongraph","metadata":{"category":' .. text(refusal.category) .. "}") .. ","
+    .. detail("RequestInfo", '"request_id":' .. text(request_id))
+    .. (refusal.retry and "," .. detail("RetryInfo", '"retry_delay":"1s"') or "") .. "]}"
+end
+
+local function refusal_for(denied)
+  if KEYS_UNKNOWN[denied] then
+    return {
+      http = "503", code = 14, reason = "STORAGE_UNAVAILABLE", category = "storage", retry = true,
+      message = "the keys that verify tokens of this issuer are not known here yet; send the request again",
+    }
+  end
+  local message = DENIED[denied]
+    or "the token is not valid (" .. string.gsub(denied, "_", " ") .. "); get a new one from an issuer of this service"
+  return {
+    http = "401", code = 16, reason = "UNAUTHENTICATED", category = "unauthorized", message = "authorization: " .. message,
+  }
+end
+
+-- Puts the contract's error in the place of Envoy's answer, over REST and over gRPC.
+local function refuse(handle, details, request_id)
+  local denied = string.match(details, "{(.*)}") or details
+  local refusal, headers = refusal_for(denied), handle:headers()
+  headers:remove("x-decisiongraph-denied")
+  headers:remove("www-authenticate")
+  if refusal.retry then headers:replace("retry-after", "1") end
+  if is_grpc(headers) then
+    headers:replace("grpc-status", tostring(refusal.code))
+    headers:replace("grpc-message", refusal.message)
+    headers:replace("grpc-status-details-bin", handle:base64Escape(status_message(refusal, request_id)))
+    return
+  end
+  headers:replace(":status", refusal.http)
+  headers:replace("content-type", "application/json")
+  if refusal.code == 16 then
+    headers:replace("www-authenticate", denied == "Jwt_is_missing" and REALM or REALM .. ', error="invalid_token"')
+  end
+  local body = handle:body()
+  if body ~= nil then
+    local length = body:setBytes(status_json(refusal, request_id))
+    handle:headers():replace("content-length", length)
+  end
+end
+
 -- gRPC codes alone cannot tell 422 from 400, so the server names the HTTP status of its error in a header.
 function envoy_on_response(handle)
   if handle:headers():get("x-decisiongraph-edge") then remove_values(handle) end
+  local details, request_id = string.match(handle:headers():get("x-decisiongraph-denied") or "", "^(%S+) (%S+)$")
+  if details ~= nil then refuse(handle, details, request_id) end
   local headers = handle:headers()
   if not is_grpc(headers) then
     for name, value in pairs(SECURITY_HEADERS) do headers:replace(name, value) end
@@ -79,7 +185,12 @@ function envoy_on_response(handle)
     end
   end
   local status = headers:get("x-http-status")
-  if status == nil then return end
-  headers:remove("x-http-status")
-  if not is_grpc(headers) then headers:replace(":status", status) end
+  if status ~= nil then
+    headers:remove("x-http-status")
+    if not is_grpc(headers) then headers:replace(":status", status) end
+  end
+  -- The server's refusals too: RFC 9110, section 15.5.2.
+  if headers:get(":status") == "401" and headers:get("www-authenticate") == nil then
+    headers:replace("www-authenticate", REALM)
+  end
 end

@@ -18,7 +18,7 @@ from tests.conftest import envoy_config
 
 @contextlib.asynccontextmanager
 async def another_server(service: Service, database_url: str, **environment: str) -> AsyncIterator[Service]:
-    """Start it; it takes the tokens of `service`."""
+    """Start it; it takes the tokens of `service`, and its Envoy those of the issuers in `DG_EXTERNAL_ISSUERS` too."""
     folder = Path(tempfile.mkdtemp(prefix="decisiongraph-test-"))
     grpc_port = ports.free_port()
     rest_port = ports.free_port(besides=(grpc_port,))
@@ -33,8 +33,9 @@ async def another_server(service: Service, database_url: str, **environment: str
         "DG_ALLOW_UNSAFE_DATABASE": "true",
         **environment,
     }
+    others = environment.get("DG_EXTERNAL_ISSUERS")
     config = folder / "envoy.yaml"
-    config.write_text(envoy_config(rest_port, grpc_port, admin_port))
+    config.write_text(envoy_config(rest_port, grpc_port, admin_port, external_issuers=Path(others) if others else None))
     running = children.Children(folder / "logs", folder / "children.json")
     serve = (sys.executable, "-m", "decisiongraph_service.cli.main", "serve")
     try:
@@ -42,7 +43,14 @@ async def another_server(service: Service, database_url: str, **environment: str
         await running.start(children.ChildSpec("envoy", envoy.command(config, concurrency=1)))
         await running.during(wait_until_serving(f"127.0.0.1:{grpc_port}"))
         await running.during(envoy.wait_ready(admin_port, timeout_seconds=20))
-        yield Service(f"http://127.0.0.1:{rest_port}", f"127.0.0.1:{grpc_port}", service.key, folder, running)
+        yield Service(
+            f"http://127.0.0.1:{rest_port}",
+            f"127.0.0.1:{grpc_port}",
+            service.key,
+            folder,
+            running,
+            admin=f"http://127.0.0.1:{admin_port}",
+        )
     finally:
         await running.stop()
         shutil.rmtree(folder, ignore_errors=True)

@@ -42,6 +42,8 @@ class Service:
     key: SigningKey
     folder: Path
     processes: Children
+    admin: str = ""
+    """Envoy's own interface."""
 
     def token(
         self,

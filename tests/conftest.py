@@ -22,11 +22,12 @@ import pytest
 
 from decisiongraph_service.access import keys, tenancy, tokens
 from decisiongraph_service.domain.vocabulary import TenantId
-from decisiongraph_service.runtime import children, embedded_postgres, envoy, ports, server
+from decisiongraph_service.runtime import children, embedded_postgres, envoy, gate, ports, server
 from decisiongraph_service.runtime.assets import asset
+from decisiongraph_service.runtime.settings import Settings
 from decisiongraph_service.storage import migrations
 from decisiongraph_service.storage.database import Database
-from tests.calling import Callers, Service, Tenant, wait_until_serving
+from tests.calling import AUDIENCE, ISSUER, Callers, Service, Tenant, wait_until_serving
 
 
 @pytest.fixture(scope="session")
@@ -98,20 +99,30 @@ async def service(database_url: str) -> AsyncIterator[Service]:
         await running.start(children.ChildSpec("envoy", envoy.command(config, concurrency=1)))
         await running.during(wait_until_serving(f"127.0.0.1:{grpc_port}"))
         await running.during(envoy.wait_ready(admin_port, timeout_seconds=20))
-        yield Service(f"http://127.0.0.1:{rest_port}", f"127.0.0.1:{grpc_port}", key, folder, running)
+        yield Service(
+            f"http://127.0.0.1:{rest_port}",
+            f"127.0.0.1:{grpc_port}",
+            key,
+            folder,
+            running,
+            admin=f"http://127.0.0.1:{admin_port}",
+        )
     finally:
         await running.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def envoy_config(rest_port: int, grpc_port: int, admin_port: int) -> str:
-    """The committed configuration with these ports."""
+def envoy_config(rest_port: int, grpc_port: int, admin_port: int, *, external_issuers: Path | None = None) -> str:
+    """The committed configuration with these ports, for servers with these other issuers."""
+    settings = Settings(token_issuer=ISSUER, token_audience=AUDIENCE, external_issuers=external_issuers)
+    keys_port = ports.free_port(besides=(rest_port, grpc_port, admin_port))
     return envoy.render_config(
         asset("envoy/envoy.yaml"),
         rest_host="127.0.0.1",
         rest_port=rest_port,
         grpc_addresses=[("127.0.0.1", grpc_port)],
         admin_port=admin_port,
+        gate=gate.of_servers(settings, keys_port=keys_port),
         descriptor_set=asset("generated/decisiongraph.binpb"),
         lua_script=asset("envoy/http_status.lua"),
     )

@@ -137,16 +137,17 @@ async def nothing_behind(service: Service) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def test_a_server_that_is_not_there_is_storage_unavailable(nothing_behind: httpx.AsyncClient) -> None:
-    for path in ("/api/healthz", "/api/v1/events/e", "/api/v1/events:watch"):
+    for path in ("/api/healthz", "/api/readyz", "/.well-known/jwks.json"):
         answer = rest_answer(await nothing_behind.get(path))
         assert_shaped(answer, 503, 14, "STORAGE_UNAVAILABLE", "storage")
         assert answer.metadata["retry-after"] == "1"
         assert answer.detail("RetryInfo")["retry_delay"] == "1s"
-    answer = rest_answer(await nothing_behind.post("/api/v1/events", json=started()))
-    assert_shaped(answer, 503, 14, "STORAGE_UNAVAILABLE", "storage")
-    assert "127.0.0.1" not in json.dumps(answer.body)
+        assert "127.0.0.1" not in json.dumps(answer.body)
     # What Envoy refuses by itself it refuses without a server too.
-    assert_shaped(rest_answer(await nothing_behind.get("/nothing")), 404, 5, "NOT_FOUND", "not_found")
+    unknown = rest_answer(await nothing_behind.get("/api/healthz?unknown=1"))
+    assert_shaped(unknown, 400, 3, "INVALID_ARGUMENT", "invalid_argument")
+    no_token = rest_answer(await nothing_behind.post("/api/v1/events", json=started()))
+    assert_shaped(no_token, 401, 16, "UNAUTHENTICATED", "unauthorized")
 
 
 async def test_a_caller_cannot_pose_as_another_transport(callers: Callers) -> None:
@@ -156,7 +157,7 @@ async def test_a_caller_cannot_pose_as_another_transport(callers: Callers) -> No
         assert_shaped(answer, 404, 5, "NOT_FOUND", "not_found")
 
 
-@pytest.mark.parametrize("name", ["x-http-status", "x-decisiongraph-edge"])
+@pytest.mark.parametrize("name", ["x-http-status", "x-decisiongraph-edge", "x-decisiongraph-denied"])
 async def test_a_caller_cannot_choose_the_status(callers: Callers, name: str) -> None:
     for status in ("200", "500", "abc"):
         answer = await ask(callers, "GET", "/api/v1/events/e", headers={name: status})
@@ -169,10 +170,17 @@ async def test_what_the_service_and_envoy_tell_each_other_stays_inside(callers: 
         await append_json(callers, json.dumps(changed(started(), "payload.n", 0.5))),
         await append_json(callers, "{"),
         await ask(callers, "GET", "/api/healthz"),
+        rest_answer(await callers.client.get("/api/v1/events")),
     ]
-    assert [answer.http_status for answer in answers] == [422, 400, 200]
+    assert [answer.http_status for answer in answers] == [422, 400, 200, 401]
     for answer in answers:
-        inside = {"x-http-status", "x-decisiongraph-edge", "x-decisiongraph-transport", "grpc-status-details-bin"}
+        inside = {
+            "x-http-status",
+            "x-decisiongraph-edge",
+            "x-decisiongraph-denied",
+            "x-decisiongraph-transport",
+            "grpc-status-details-bin",
+        }
         assert not inside & set(answer.metadata), answer.metadata
 
 

@@ -18,6 +18,8 @@ from tests.calling import BOTH_WAYS, Callers, Service
 
 _COMMAND = (sys.executable, "-m", "decisiongraph_service.cli.main")
 _NOTICED_SECONDS = 15
+_GRACE_SECONDS = "8"
+"""Longer than Envoy takes to fetch a key that is published."""
 
 
 @pytest.fixture
@@ -40,7 +42,7 @@ async def command(*words: str, **environment: str) -> "subprocess.CompletedProce
 
 async def token_keys(folder: Path, *words: str) -> str:
     """What `decisiongraph token-keys …` prints."""
-    done = await command("token-keys", *words, DG_TOKEN_KEYS_DIR=str(folder), DG_TOKEN_KEY_GRACE_SECONDS="1")
+    done = await command("token-keys", *words, DG_TOKEN_KEYS_DIR=str(folder), DG_TOKEN_KEY_GRACE_SECONDS=_GRACE_SECONDS)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -90,7 +92,7 @@ async def test_keys_are_changed_on_a_running_server(
 ) -> None:
     _, secret = await make_key(callers, await make_account(callers))
     old = await token_keys(folder, "add")
-    settings = {"DG_TOKEN_KEYS_DIR": str(folder), "DG_TOKEN_KEY_FILE": "", "DG_TOKEN_KEY_GRACE_SECONDS": "1"}
+    settings = {"DG_TOKEN_KEYS_DIR": str(folder), "DG_TOKEN_KEY_FILE": "", "DG_TOKEN_KEY_GRACE_SECONDS": _GRACE_SECONDS}
     async with (
         another_server(service, database_url, **settings) as server,
         callers_of(server, callers.tenant) as rotated,

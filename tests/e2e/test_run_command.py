@@ -19,6 +19,7 @@ import httpx
 import psutil
 import pytest
 from tests.calling import Service
+from tests.key_server import key_server, token_of
 
 _COMMAND = (sys.executable, "-m", "decisiongraph_service.cli.main")
 _START_SECONDS = 60
@@ -215,6 +216,20 @@ def test_the_stored_logs_check_out(run: Run) -> None:
         check=True,
     )
     assert "ok" in checked.stdout
+
+
+def test_tokens_of_another_issuer_pass_envoy_and_server(folder: Path) -> None:
+    corp = "https://corp.example.com"
+    issuer = {"name": "corp", "issuer": corp, "audience": "decisions", "algorithms": ["RS256"]}
+    path = folder / "issuers.json"
+    with key_server() as address:
+        path.write_text(json.dumps([{**issuer, "jwks_url": address}]))
+        with _running(folder / "data", DG_EXTERNAL_ISSUERS=str(path), DG_TOKEN_AUDIENCE="elsewhere") as run:
+            token = token_of("RS256", issuer=corp, audience="decisions", tenants=["demo"], roles=["reader"])
+            for one in (token, run.token("reader")):
+                headers = {"authorization": f"Bearer {one}"}
+                answer = httpx.get(f"{run.service['rest']}/api/v1/traces/refund-4711", headers=headers)
+                assert answer.status_code == 200, answer.text
 
 
 def test_ctrl_c_stops_everything_and_the_data_stays(folder: Path) -> None:

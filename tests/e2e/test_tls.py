@@ -1,6 +1,7 @@
 """TLS towards callers and between Envoy and server, with certificates that change while both run."""
 
 import asyncio
+import json
 import os
 import shutil
 import ssl
@@ -15,12 +16,15 @@ from typing import Any
 import grpc
 import httpx
 import pytest
-from tests.calling import Service
+import yaml
+from tests.calling import AUDIENCE, ISSUER, Service, Tenant
 from tests.certificates import Authority, Pem
 
 from decisiongraph.v1 import system_service_pb2, system_service_pb2_grpc
-from decisiongraph_service.runtime import children, edge_config, envoy, ports
+from decisiongraph_service.access import keys
+from decisiongraph_service.runtime import children, config_template, edge_config, envoy, ports
 from decisiongraph_service.runtime.edge_config import Certificate, EdgeTls
+from decisiongraph_service.runtime.gate import Gate
 from decisiongraph_service.runtime.server_tls import ServerTls
 
 
@@ -62,6 +66,7 @@ async def secured(service: Service, database_url: str) -> AsyncIterator[Secured]
         listen=("127.0.0.1", rest_port),
         servers=[("127.0.0.1", grpc_port)],
         admin_port=admin_port,
+        gate=Gate(ISSUER, AUDIENCE, ports.free_port(besides=(grpc_port, rest_port, admin_port))),
         tls=EdgeTls(Certificate(edge.cert, edge.key), inner.file, Certificate(client.cert, client.key)),
     )
     for name, text in files.items():
@@ -108,6 +113,18 @@ async def test_callers_reach_the_server_through_tls_on_both_sides(secured: Secur
         response = await client.get("/api/readyz")
     assert response.status_code == 200, response.text
     assert response.headers["strict-transport-security"].startswith("max-age=")
+
+
+async def test_the_gate_stands_behind_tls(secured: Secured, service: Service, tenant: Tenant) -> None:
+    async with httpx.AsyncClient(base_url=secured.rest, verify=_trusting(secured.outer), trust_env=False) as client:
+        for token, status in (
+            (tenant.tokens["reader"], 404),
+            (service.token(tenant_ids=[tenant.tenant_id], roles=["reader"], audience="other"), 401),
+            ("garbage", 401),
+        ):
+            response = await client.get("/api/v1/events/e", headers={"authorization": f"Bearer {token}"})
+            assert response.status_code == status, response.text
+            assert response.headers["strict-transport-security"].startswith("max-age=")
 
 
 async def test_nobody_is_served_without_tls(secured: Secured) -> None:
@@ -204,9 +221,29 @@ def test_half_written_files_leave_the_certificate_that_works(tmp_path: Path) -> 
     assert tls._changed() is None
 
 
-def _envoy_config(*arguments: str) -> subprocess.CompletedProcess[str]:
+def _envoy_config(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = (sys.executable, "-m", "decisiongraph_service.cli.main", "envoy-config", *arguments)
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("DG_")}
+    return subprocess.run(
+        command, env={**inherited, **environment}, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def _issuers(folder: Path, **changes: object) -> Path:
+    """A file with two issuers, one with its keys in a file and one with them at an address."""
+    public = keys.load_or_create(folder / "key.pem").public_base64url
+    (folder / "keys.json").write_text(json.dumps({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": public, "kid": "a"}]}))
+    entry = {"audience": "theirs", "algorithms": ["EdDSA"]}
+    path = folder / "issuers.json"
+    path.write_text(
+        json.dumps(
+            [
+                {**entry, "name": "file", "issuer": "https://file", "jwks_file": "keys.json", **changes},
+                {**entry, "name": "address", "issuer": "https://address", "jwks_url": "https://login.example.com/keys"},
+            ]
+        )
+    )
+    return path
 
 
 def test_the_command_writes_what_envoy_takes(tmp_path: Path) -> None:
@@ -214,7 +251,12 @@ def test_the_command_writes_what_envoy_takes(tmp_path: Path) -> None:
     pem = authority.sign("edge")
     shown = ("--cert", str(pem.cert), "--key", str(pem.key), "--server-ca", str(authority.file))
     client = ("--client-cert", str(pem.cert), "--client-key", str(pem.key))
-    ended = _envoy_config(str(tmp_path / "edge"), "--server", "10.0.0.1:50051", "--server", "db:50051", *shown, *client)
+    issuers = ("--issuers", str(_issuers(tmp_path)), "--token-issuer", "us", "--token-audience", "ours")
+    ended = _envoy_config(
+        *(str(tmp_path / "edge"), "--server", "10.0.0.1:50051", "--server", "db:50051", *shown, *client, *issuers),
+        # The authorities of the system are not there on every machine.
+        SSL_CERT_FILE=str(authority.file),
+    )
     assert ended.returncode == 0, ended.stderr
     config = Path(ended.stdout.strip())
     checked = subprocess.run(
@@ -223,10 +265,40 @@ def test_the_command_writes_what_envoy_takes(tmp_path: Path) -> None:
     assert checked.returncode == 0, checked.stderr
 
 
+def test_the_command_takes_issuers_from_the_settings_of_the_servers(tmp_path: Path) -> None:
+    ended = _envoy_config(
+        *(str(tmp_path), "--server", "a:1", "--keys-port", "7", "--token-audience", "option"),
+        DG_TOKEN_ISSUER="setting",
+        DG_TOKEN_AUDIENCE="setting",
+        DG_EXTERNAL_ISSUERS=str(_issuers(tmp_path)),
+    )
+    assert ended.returncode == 0, ended.stderr
+    config = yaml.safe_load(Path(ended.stdout.strip()).read_text())
+    gate = config_template.http_filter(config_template.listener(config, "public"), "envoy.filters.http.jwt_authn")
+    assert {name: (one["issuer"], one["audiences"]) for name, one in gate["providers"].items()} == {
+        "decisiongraph": ("setting", ["option"]),
+        "issuer-file": ("https://file", ["theirs"]),
+        "issuer-address": ("https://address", ["theirs"]),
+    }
+    assert gate["providers"]["issuer-file"]["local_jwks"]["filename"] == str(tmp_path / "keys.json")
+    assert config_template.listener(config, "keys")["address"]["socket_address"]["port_value"] == 7
+
+
+def test_the_command_names_what_is_wrong_with_an_issuer(tmp_path: Path) -> None:
+    path = _issuers(tmp_path, algorithms=["HS256"])
+    for file, said in ((path, "[0].algorithms[0]"), (tmp_path / "none.json", "cannot be read")):
+        ended = _envoy_config(str(tmp_path / "edge"), "--server", "a:1", "--issuers", str(file))
+        assert ended.returncode == 1
+        assert said in ended.stderr
+        assert "Traceback" not in ended.stderr
+        assert not (tmp_path / "edge").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("--server", "nowhere"), "host:port"),
+        (("--server", "x:1", "--keys-port", "9901"), "three different ports"),
         (("--server", "x:1", "--cert", __file__), "go together"),
         (("--server", "x:1", "--cert", "/no/such", "--key", "/no/such"), "is no file"),
         (("--server", "x:1", "--client-cert", __file__, "--client-key", __file__), "authority"),

@@ -8,6 +8,8 @@ import pytest
 import yaml
 
 from decisiongraph_service.runtime import envoy
+from decisiongraph_service.runtime.config_template import EnvoyConfigError
+from decisiongraph_service.runtime.gate import Gate
 
 SAMPLE = """
 admin:
@@ -27,13 +29,33 @@ static_resources:
                   - name: envoy.filters.http.lua
                     typed_config:
                       default_source_code: {filename: envoy/http_status.lua}
-                  - name: envoy.filters.http.grpc_json_transcoder
+                  - name: envoy.filters.http.jwt_authn
+                    typed_config:
+                      providers:
+                        decisiongraph: {issuer: us, audiences: [ours], clock_skew_seconds: 5, remote_jwks: {}}
+                      rules: [{match: {path: /open}}, {match: {prefix: /}, requires: {provider_name: decisiongraph}}]
+                  - &transcoder
+                    name: envoy.filters.http.grpc_json_transcoder
                     typed_config:
                       proto_descriptor: generated/decisiongraph.binpb
                       services: [decisiongraph.v1.QueryService]
                   - name: envoy.filters.http.router
+    - name: keys
+      address:
+        socket_address: {address: 127.0.0.1, port_value: 9902}
+      filter_chains:
+        - filters:
+            - name: envoy.filters.network.http_connection_manager
+              typed_config:
+                http_filters: [*transcoder]
   clusters:
-    - name: other
+    - name: keys
+      load_assignment:
+        endpoints:
+          - lb_endpoints:
+              - endpoint:
+                  address:
+                    socket_address: {address: 127.0.0.1, port_value: 9902}
     - name: decisiongraph
       connect_timeout: 1s
       load_assignment:
@@ -54,6 +76,7 @@ def render(folder: Path, text: str = SAMPLE, **changes: Any) -> dict[str, Any]:
         "rest_port": 8181,
         "grpc_addresses": [("127.0.0.3", 6001), ("127.0.0.4", 6002)],
         "admin_port": 9999,
+        "gate": Gate("issuer", "audience", 9998),
         "descriptor_set": folder / "set.binpb",
         "lua_script": folder / "script.lua",
         **changes,
@@ -63,13 +86,17 @@ def render(folder: Path, text: str = SAMPLE, **changes: Any) -> dict[str, Any]:
     return rendered
 
 
-def test_only_addresses_ports_and_paths_are_replaced(tmp_path: Path) -> None:
+def test_only_addresses_ports_paths_and_the_issuer_are_replaced(tmp_path: Path) -> None:
     expected = copy.deepcopy(yaml.safe_load(SAMPLE))
-    listener = expected["static_resources"]["listeners"][0]
+    listener, keys = expected["static_resources"]["listeners"]
     listener["address"]["socket_address"] = {"address": "127.0.0.2", "port_value": 8181}
-    lua, transcoder, _ = listener["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"]
+    lua, gate, transcoder, _ = listener["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"]
     lua["typed_config"]["default_source_code"]["filename"] = str(tmp_path / "script.lua")
     transcoder["typed_config"]["proto_descriptor"] = str(tmp_path / "set.binpb")
+    gate["typed_config"]["providers"]["decisiongraph"] |= {"issuer": "issuer", "audiences": ["audience"]}
+    keys["address"]["socket_address"]["port_value"] = 9998
+    asked = expected["static_resources"]["clusters"][0]["load_assignment"]["endpoints"][0]["lb_endpoints"][0]
+    asked["endpoint"]["address"]["socket_address"]["port_value"] = 9998
     expected["static_resources"]["clusters"][1]["load_assignment"]["endpoints"][0]["lb_endpoints"] = [
         {"endpoint": {"address": {"socket_address": {"address": host, "port_value": port}}}}
         for host, port in (("127.0.0.3", 6001), ("127.0.0.4", 6002))
@@ -82,7 +109,7 @@ def test_paths_do_not_depend_on_the_working_directory(tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     rendered = render(tmp_path, descriptor_set=Path("set.binpb"))
     manager = rendered["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]
-    transcoder = manager["typed_config"]["http_filters"][1]
+    transcoder = manager["typed_config"]["http_filters"][2]
     assert transcoder["typed_config"]["proto_descriptor"] == str(tmp_path.resolve() / "set.binpb")
 
 
@@ -96,10 +123,14 @@ def test_paths_do_not_depend_on_the_working_directory(tmp_path: Path, monkeypatc
         ("- name: decisiongraph", "- name: renamed", "nothing is named decisiongraph"),
         ("lb_endpoints:", "moved:", "lb_endpoints is missing"),
         ("admin:", "moved:", "admin is missing"),
+        ("name: keys", "name: renamed", "nothing is named keys"),
+        ("jwt_authn", "elsewhere", r"nothing is named envoy\.filters\.http\.jwt_authn"),
+        ("issuer: us", "issued_by: us", "issuer is missing"),
+        ("remote_jwks:", "keys:", "remote_jwks is missing"),
     ],
 )
 def test_a_template_of_another_shape_is_refused(tmp_path: Path, part: str, replacement: str, complaint: str) -> None:
-    with pytest.raises(envoy.EnvoyConfigError, match=rf"envoy\.yaml: .*{complaint}"):
+    with pytest.raises(EnvoyConfigError, match=rf"envoy\.yaml: .*{complaint}"):
         render(tmp_path, SAMPLE.replace(part, replacement))
 
 

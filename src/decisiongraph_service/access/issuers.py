@@ -117,6 +117,11 @@ class ExternalIssuer:
         self._settings = settings
         self._source = source
 
+    @property
+    def settings(self) -> IssuerSettings:
+        """What its file says of it; the path of its `jwks_file` is absolute."""
+        return self._settings
+
     async def start(self) -> None:
         """Follow its keys."""
         await self._source.start()
@@ -187,7 +192,7 @@ def load(path: Path, *, own_issuer: str) -> list[ExternalIssuer]:
         raise ValueError(f"DG_EXTERNAL_ISSUERS: {path}: {_faults(error)}") from error
     try:
         _require_distinct(listed, own_issuer)
-        return [ExternalIssuer(one, _source(one, path.parent)) for one in listed]
+        return [ExternalIssuer(one, _source(one)) for one in (_resolved(one, path.parent) for one in listed)]
     except ValueError as error:
         raise ValueError(f"DG_EXTERNAL_ISSUERS: {path}: {error}") from error
 
@@ -206,14 +211,19 @@ def _require_distinct(listed: Sequence[IssuerSettings], own_issuer: str) -> None
         names.add(one.name)
 
 
-def _source(settings: IssuerSettings, folder: Path) -> KeySource:
-    if settings.jwks_url is not None:
-        return KeySetUrl(settings.jwks_url, settings.algorithms)
-    path = folder / (settings.jwks_file or "")
+def _resolved(settings: IssuerSettings, folder: Path) -> IssuerSettings:
+    if settings.jwks_file is None:
+        return settings
+    return settings.model_copy(update={"jwks_file": (folder / settings.jwks_file).absolute()})
+
+
+def _source(settings: IssuerSettings) -> KeySource:
+    if settings.jwks_file is None:
+        return KeySetUrl(settings.jwks_url or "", settings.algorithms)
     try:
-        return KeySetFile(path, settings.algorithms)
+        return KeySetFile(settings.jwks_file, settings.algorithms)
     except ValueError as error:
-        raise ValueError(f"jwks_file of {settings.name}: {path}: {error}") from error
+        raise ValueError(f"jwks_file of {settings.name}: {settings.jwks_file}: {error}") from error
 
 
 def _faults(error: ValidationError) -> str:

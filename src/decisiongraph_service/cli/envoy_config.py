@@ -1,11 +1,14 @@
 """`decisiongraph envoy-config`: the configuration of an Envoy in front of servers."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from decisiongraph_service.cli import failure
+
+if TYPE_CHECKING:
+    from decisiongraph_service.runtime.settings import Settings
 
 
 def envoy_config(
@@ -13,6 +16,19 @@ def envoy_config(
     server: Annotated[list[str], typer.Option(help="host:port of a gRPC server; repeat for several.")],
     listen: Annotated[str, typer.Option(help="host:port to listen on.")] = "0.0.0.0:8443",
     admin_port: Annotated[int, typer.Option(min=1, max=65535, help="Envoy's own port, on loopback.")] = 9901,
+    keys_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port on loopback where it asks itself for the servers' keys.")
+    ] = 9902,
+    token_issuer: Annotated[
+        str | None, typer.Option(help="`iss` of the servers' tokens; DG_TOKEN_ISSUER by default.")
+    ] = None,
+    token_audience: Annotated[
+        str | None, typer.Option(help="`aud` of the servers' tokens; DG_TOKEN_AUDIENCE by default.")
+    ] = None,
+    issuers: Annotated[
+        Path | None,
+        typer.Option(help="The servers' file of other issuers whose tokens pass too; DG_EXTERNAL_ISSUERS by default."),
+    ] = None,
     cert: Annotated[Path | None, typer.Option(help="Certificate chain that callers are shown, PEM.")] = None,
     key: Annotated[Path | None, typer.Option(help="Its key, PEM.")] = None,
     server_ca: Annotated[Path | None, typer.Option(help="Authority of the servers' certificates, PEM.")] = None,
@@ -23,8 +39,14 @@ def envoy_config(
 
     Run it with `envoy -c FOLDER/envoy.yaml`. Certificates are read anew when their folders change. Without --cert
     callers call without TLS: only for a network that ends TLS before.
+
+    It lets in whoever has a valid token, of the servers' own issuer or of one in --issuers, and everybody to what is
+    public. The settings of tokens must be those of the servers. Envoy fetches the servers' keys every five seconds and
+    those at a `jwks_url` every minute (authorities: the system's, or SSL_CERT_FILE). It reads a `jwks_file` when it
+    starts.
     """
-    from decisiongraph_service.runtime import edge_config, envoy
+    from decisiongraph_service.runtime import edge_config, gate
+    from decisiongraph_service.runtime.config_template import EnvoyConfigError
     from decisiongraph_service.runtime.edge_config import Certificate, EdgeTls
 
     def certificate(first: Path | None, second: Path | None, names: str) -> Certificate | None:
@@ -40,20 +62,36 @@ def envoy_config(
         server_ca,
         certificate(client_cert, client_key, "--client-cert and --client-key"),
     )
+    at = _address(listen, "--listen")
+    if len({at[1], admin_port, keys_port}) < 3:
+        failure.exit_with("--listen, --admin-port and --keys-port must be three different ports")
     try:
         files = edge_config.render(
             folder,
-            listen=_address(listen, "--listen"),
+            listen=at,
             servers=[_address(one, "--server") for one in server],
             admin_port=admin_port,
+            gate=gate.of_servers(_settings(token_issuer, token_audience, issuers), keys_port=keys_port),
             tls=tls,
         )
-    except (envoy.EnvoyConfigError, ValueError) as error:
+    except (EnvoyConfigError, ValueError) as error:
         failure.exit_with(str(error))
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         (folder / name).write_text(text)
     print(folder / edge_config.CONFIG)
+
+
+def _settings(issuer: str | None, audience: str | None, issuers: Path | None) -> "Settings":
+    """The servers' settings, with the options in the place of those that are given.
+
+    Raises:
+        ValueError: a setting is not as it should be.
+    """
+    from decisiongraph_service.runtime.settings import Settings
+
+    given = {"token_issuer": issuer, "token_audience": audience, "external_issuers": issuers}
+    return Settings().model_copy(update={name: value for name, value in given.items() if value})
 
 
 def _address(text: str, option: str) -> tuple[str, int]:

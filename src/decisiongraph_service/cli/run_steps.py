@@ -19,8 +19,9 @@ from pydantic import SecretStr
 
 from decisiongraph_service.cli.run_screen import Screen, welcome
 from decisiongraph_service.domain import errors
-from decisiongraph_service.runtime import children, embedded_postgres, envoy, ports, workers
+from decisiongraph_service.runtime import children, embedded_postgres, envoy, gate, ports, workers
 from decisiongraph_service.runtime.assets import asset
+from decisiongraph_service.runtime.config_template import EnvoyConfigError
 from decisiongraph_service.runtime.settings import Settings
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Run:
         self._began = time.monotonic()
         self._settings = settings.model_copy(update={"data_dir": folder})
         self._admin_port = 0
+        self._keys_port = 0
 
     async def work(self) -> NoReturn:
         """Start everything, then wait until a child ends by itself.
@@ -105,7 +107,9 @@ class Run:
                 raise RunError(
                     f"{error}; each worker needs one port after DG_GRPC_PORT: set that to another"
                 ) from error
-        self._admin_port = ports.free_port(besides=(*chosen.values(), *of_workers))
+        taken = (*chosen.values(), *of_workers)
+        self._admin_port = ports.free_port(besides=taken)
+        self._keys_port = ports.free_port(besides=(*taken, self._admin_port))
 
     async def _database(self) -> str:
         if self._settings.database_url is not None:
@@ -161,11 +165,12 @@ class Run:
                 rest_port=settings.rest_port,
                 grpc_addresses=[(_reachable(settings.grpc_host), port) for port in server_ports],
                 admin_port=self._admin_port,
+                gate=gate.of_servers(settings, keys_port=self._keys_port),
                 descriptor_set=asset("generated/decisiongraph.binpb"),
                 lua_script=asset("envoy/http_status.lua"),
             )
             command = envoy.command(config)
-        except (envoy.EnvoyConfigError, FileNotFoundError) as error:
+        except (EnvoyConfigError, FileNotFoundError, ValueError) as error:
             raise RunError(str(error)) from error
         children.write_private(config, text)
         async with self._screen.step("starting Envoy"):

@@ -10,13 +10,14 @@ from typing import Any, Final
 
 import yaml
 
-from decisiongraph_service.runtime import envoy
+from decisiongraph_service.runtime import envoy, upstream_tls
 from decisiongraph_service.runtime.assets import asset
+from decisiongraph_service.runtime.config_template import at, cluster, listener, manager
+from decisiongraph_service.runtime.gate import Gate
 
 CONFIG: Final = "envoy.yaml"
 _LISTENER_SECRET: Final = "listener-certificate"  # noqa: S105 - a name
 _CLIENT_SECRET: Final = "client-certificate"  # noqa: S105 - a name
-_TLS: Final = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ def render(
     listen: tuple[str, int],
     servers: Sequence[tuple[str, int]],
     admin_port: int,
+    gate: Gate,
     tls: EdgeTls,
 ) -> dict[str, str]:
     """The texts of the files by name, for `folder`.
@@ -61,6 +63,7 @@ def render(
         rest_port=listen[1],
         grpc_addresses=servers,
         admin_port=admin_port,
+        gate=gate,
         descriptor_set=asset("generated/decisiongraph.binpb"),
         lua_script=asset("envoy/http_status.lua"),
     )
@@ -69,23 +72,25 @@ def render(
     files: dict[str, str] = {}
     if tls.listener is not None:
         files |= _secret(_LISTENER_SECRET, tls.listener)
-        chain = config["static_resources"]["listeners"][0]["filter_chains"][0]
-        chain["transport_socket"] = _downstream(folder)
-        manager = next(one for one in chain["filters"] if "http_filters" in one["typed_config"])["typed_config"]
-        manager["route_config"]["response_headers_to_add"] = [
+        public = listener(config, "public")
+        at(public, "filter_chains", 0)["transport_socket"] = _downstream(folder)
+        at(manager(public), "route_config")["response_headers_to_add"] = [
             {"header": {"key": "strict-transport-security", "value": "max-age=31536000; includeSubDomains"}}
         ]
     if tls.server_ca_file is not None:
         if tls.client is not None:
             files |= _secret(_CLIENT_SECRET, tls.client)
-        config["static_resources"]["clusters"][0]["transport_socket"] = _upstream(folder, tls, servers[0][0])
+        shown = None if tls.client is None else _from_file(folder, _CLIENT_SECRET)
+        cluster(config, "decisiongraph")["transport_socket"] = upstream_tls.transport_socket(
+            servers[0][0], tls.server_ca_file, alpn=["h2"], shown=shown
+        )
     files[CONFIG] = yaml.safe_dump(config, sort_keys=False, width=10_000, allow_unicode=True)
     return files
 
 
 def _secret(name: str, certificate: Certificate) -> dict[str, str]:
     secret = {
-        "@type": f"{_TLS}.Secret",
+        "@type": f"{upstream_tls.TYPES}.Secret",
         "name": name,
         "tls_certificate": {
             "certificate_chain": {"filename": str(certificate.cert_file.resolve())},
@@ -108,29 +113,11 @@ def _downstream(folder: Path) -> dict[str, Any]:
     return {
         "name": "envoy.transport_sockets.tls",
         "typed_config": {
-            "@type": f"{_TLS}.DownstreamTlsContext",
+            "@type": f"{upstream_tls.TYPES}.DownstreamTlsContext",
             "common_tls_context": {
                 "alpn_protocols": ["h2", "http/1.1"],
                 "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
                 "tls_certificate_sds_secret_configs": [_from_file(folder, _LISTENER_SECRET)],
             },
         },
-    }
-
-
-def _upstream(folder: Path, tls: EdgeTls, server_name: str) -> dict[str, Any]:
-    context: dict[str, Any] = {
-        "alpn_protocols": ["h2"],
-        "validation_context": {
-            "trusted_ca": {"filename": str(tls.server_ca_file and tls.server_ca_file.resolve())},
-            "match_typed_subject_alt_names": [
-                {"san_type": kind, "matcher": {"exact": server_name}} for kind in ("DNS", "IP_ADDRESS")
-            ],
-        },
-    }
-    if tls.client is not None:
-        context["tls_certificate_sds_secret_configs"] = [_from_file(folder, _CLIENT_SECRET)]
-    return {
-        "name": "envoy.transport_sockets.tls",
-        "typed_config": {"@type": f"{_TLS}.UpstreamTlsContext", "sni": server_name, "common_tls_context": context},
     }

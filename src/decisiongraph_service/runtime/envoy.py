@@ -1,6 +1,7 @@
 """Envoy as this project runs it: the committed configuration with this run's addresses, and its readiness.
 
-`render_config` replaces addresses, ports and paths and nothing else: what is run is what is committed.
+`render_config` replaces addresses, ports, paths and whose tokens are let in, and nothing else: what is run is what is
+committed.
 """
 
 import asyncio
@@ -13,16 +14,16 @@ from typing import Any, Final
 
 import yaml
 
+from decisiongraph_service.runtime import gate as gate_config
+from decisiongraph_service.runtime.config_template import EnvoyConfigError, at, cluster, http_filter, listener, put
+from decisiongraph_service.runtime.gate import Gate
+
+_LISTENERS: Final = ("public", "keys")
 _TRANSCODER: Final = "envoy.filters.http.grpc_json_transcoder"
 _LUA: Final = "envoy.filters.http.lua"
-_MANAGER: Final = "envoy.filters.network.http_connection_manager"
 _CLUSTER: Final = "decisiongraph"
 _PROBE_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.1
-
-
-class EnvoyConfigError(Exception):
-    """The configuration does not have the shape that is filled in; the message names the place."""
 
 
 class _PlainDumper(yaml.SafeDumper):
@@ -39,10 +40,11 @@ def render_config(
     rest_port: int,
     grpc_addresses: Sequence[tuple[str, int]],
     admin_port: int,
+    gate: Gate,
     descriptor_set: Path,
     lua_script: Path,
 ) -> str:
-    """The text of `template` with this run's addresses, ports and paths.
+    """The text of `template` with this run's addresses, ports, paths and issuers.
 
     Args:
         template: the committed configuration.
@@ -50,6 +52,7 @@ def render_config(
         rest_port: port that Envoy listens on.
         grpc_addresses: host and port of each server process, at least one.
         admin_port: port of Envoy's admin interface; its address stays as committed.
+        gate: whose tokens are let in.
         descriptor_set: the generated descriptor set.
         lua_script: the Lua filter's script.
 
@@ -61,6 +64,7 @@ def render_config(
     config = yaml.safe_load(template.read_text())
     try:
         _fill(config, rest_host, rest_port, grpc_addresses, admin_port, descriptor_set, lua_script)
+        gate_config.fill(config, gate)
     except EnvoyConfigError as error:
         raise EnvoyConfigError(f"{template}: {error}") from error
     return yaml.dump(config, Dumper=_PlainDumper, sort_keys=False, width=10_000, allow_unicode=True)
@@ -75,49 +79,22 @@ def _fill(
     descriptor_set: Path,
     lua_script: Path,
 ) -> None:
-    listen = _at(config, "static_resources", "listeners", 0, "address", "socket_address")
-    _put(listen, "address", rest_host)
-    _put(listen, "port_value", rest_port)
+    public = listener(config, "public")
+    listen = at(public, "address", "socket_address")
+    put(listen, "address", rest_host)
+    put(listen, "port_value", rest_port)
+    for name in _LISTENERS:
+        put(http_filter(listener(config, name), _TRANSCODER), "proto_descriptor", str(descriptor_set.resolve()))
+    put(at(http_filter(public, _LUA), "default_source_code"), "filename", str(lua_script.resolve()))
 
-    chains = _at(config, "static_resources", "listeners", 0, "filter_chains", 0, "filters")
-    filters = _at(_named(chains, _MANAGER), "typed_config", "http_filters")
-    _put(_at(_named(filters, _TRANSCODER), "typed_config"), "proto_descriptor", str(descriptor_set.resolve()))
-    source = _at(_named(filters, _LUA), "typed_config", "default_source_code")
-    _put(source, "filename", str(lua_script.resolve()))
-
-    cluster = _named(_at(config, "static_resources", "clusters"), _CLUSTER)
-    locality = _at(cluster, "load_assignment", "endpoints", 0)
-    committed = _at(locality, "lb_endpoints", 0, "endpoint", "address", "socket_address")
+    locality = at(cluster(config, _CLUSTER), "load_assignment", "endpoints", 0)
+    committed = at(locality, "lb_endpoints", 0, "endpoint", "address", "socket_address")
     locality["lb_endpoints"] = [
         {"endpoint": {"address": {"socket_address": {**committed, "address": host, "port_value": port}}}}
         for host, port in grpc_addresses
     ]
 
-    _put(_at(config, "admin", "address", "socket_address"), "port_value", admin_port)
-
-
-def _at(value: Any, *path: str | int) -> Any:
-    """The part of `value` at `path`, or an error that says how far it went."""
-    for depth, step in enumerate(path):
-        try:
-            value = value[step]
-        except (KeyError, IndexError, TypeError) as error:
-            raise EnvoyConfigError(f"{'.'.join(map(str, path[: depth + 1]))} is missing") from error
-    return value
-
-
-def _named(items: Any, name: str) -> Any:
-    for item in items if isinstance(items, list) else []:
-        if isinstance(item, dict) and item.get("name") == name:
-            return item
-    raise EnvoyConfigError(f"nothing is named {name}")
-
-
-def _put(mapping: Any, key: str, value: object) -> None:
-    # Only what is there is replaced: a setting that moved must fail here, not be added where nobody reads it.
-    if not isinstance(mapping, dict) or key not in mapping:
-        raise EnvoyConfigError(f"{key} is missing")
-    mapping[key] = value
+    put(at(config, "admin", "address", "socket_address"), "port_value", admin_port)
 
 
 def command(config: Path, *, concurrency: int = 2) -> tuple[str, ...]:

@@ -82,7 +82,8 @@ class Settings(BaseSettings):
         default=300.0,
         ge=0,
         le=86_400,
-        description="How long a key of that folder is only published before it signs, in seconds.",
+        description="How long a key of that folder is only published before it signs, in seconds. Below 30, Envoy may "
+        "not know it in time.",
     )
     external_issuers: Path | None = Field(
         default=None,
