@@ -1,7 +1,12 @@
 """What Envoy answers by itself has the shape of the service's own errors, and what it adds or takes away is known."""
 
+import asyncio
+import contextlib
 import json
+import shutil
+import tempfile
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -116,16 +121,14 @@ async def test_a_header_with_an_underscore_is_refused_in_json(callers: Callers) 
     assert "underscore" in answer.body["message"]
 
 
-@pytest.fixture
-async def nothing_behind(service: Service) -> AsyncIterator[httpx.AsyncClient]:
-    """An Envoy whose server is not there."""
-    closed = ports.free_port()
-    rest = ports.free_port(besides=(closed,))
-    admin = ports.free_port(besides=(closed, rest))
-    folder = service.folder / "nothing-behind"
-    folder.mkdir()
+@contextlib.asynccontextmanager
+async def envoy_before(port: int, *, waits: str = "30s") -> AsyncIterator[httpx.AsyncClient]:
+    """REST through an Envoy in front of this port, which waits so long for answers."""
+    rest = ports.free_port(besides=(port,))
+    admin = ports.free_port(besides=(port, rest))
+    folder = Path(tempfile.mkdtemp(prefix="decisiongraph-test-"))
     config = folder / "envoy.yaml"
-    config.write_text(envoy_config(rest, closed, admin))
+    config.write_text(envoy_config(rest, port, admin).replace("timeout: 30s", f"timeout: {waits}"))
     running = children.Children(folder / "logs", folder / "children.json")
     try:
         await running.start(children.ChildSpec("envoy", envoy.command(config, concurrency=1)))
@@ -134,6 +137,14 @@ async def nothing_behind(service: Service) -> AsyncIterator[httpx.AsyncClient]:
             yield client
     finally:
         await running.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+async def nothing_behind() -> AsyncIterator[httpx.AsyncClient]:
+    """An Envoy whose server is not there."""
+    async with envoy_before(ports.free_port()) as client:
+        yield client
 
 
 async def test_a_server_that_is_not_there_is_storage_unavailable(nothing_behind: httpx.AsyncClient) -> None:
@@ -148,6 +159,30 @@ async def test_a_server_that_is_not_there_is_storage_unavailable(nothing_behind:
     assert_shaped(unknown, 400, 3, "INVALID_ARGUMENT", "invalid_argument")
     no_token = rest_answer(await nothing_behind.post("/api/v1/events", json=started()))
     assert_shaped(no_token, 401, 16, "UNAUTHENTICATED", "unauthorized")
+
+
+async def test_a_server_that_does_not_answer_in_time_is_told_apart() -> None:
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer):
+            await reader.read()
+
+    silent = await asyncio.start_server(listen, "127.0.0.1", 0)
+    async with silent, envoy_before(silent.sockets[0].getsockname()[1], waits="1s") as client:
+        answer = rest_answer(await client.get("/api/healthz"))
+    assert_shaped(answer, 504, 4, "DEADLINE_EXCEEDED", "storage")
+    assert answer.metadata["retry-after"] == "1"
+
+
+async def test_a_watch_may_last_longer_than_other_calls(service: Service, callers: Callers) -> None:
+    headers = {"authorization": f"Bearer {callers.tenant.tokens['reader']}"}
+    async with (
+        envoy_before(int(service.grpc.rpartition(":")[2]), waits="1s") as client,
+        client.stream("GET", "/api/v1/events:watch", headers=headers) as response,
+    ):
+        lines = response.aiter_lines()
+        # There are two a second.
+        heartbeats = [json.loads(await anext(lines)) for _ in range(5)]
+    assert all("heartbeat" in one for one in heartbeats)
 
 
 async def test_a_caller_cannot_pose_as_another_transport(callers: Callers) -> None:
