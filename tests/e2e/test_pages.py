@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 from google.api import httpbody_pb2
-from tests.calling import METHODS, Callers, rest_answer
+from tests.calling import METHODS, Callers, Tenant, rest_answer
 
 from decisiongraph.v1 import system_service_pb2
 
@@ -120,7 +120,6 @@ async def test_the_largest_asset_fits_a_message_of_grpc(callers: Callers) -> Non
         "/docs/..%2Fexplorer.html",
         "/docs/%2e%2e%2f%2e%2e%2fpyproject.toml",
         "/docs/%2Fetc%2Fpasswd",
-        "/docs/a/b",
         "/docs/%3Cscript%3E",
     ],
 )
@@ -133,10 +132,19 @@ async def test_there_are_no_other_assets(callers: Callers, path: str) -> None:
     assert answer.metadata["cache-control"] == "no-store"
 
 
+async def test_below_the_assets_there_is_nothing_even_with_a_token(callers: Callers, tenant: Tenant) -> None:
+    without = rest_answer(await callers.client.get("/docs/a/b"))
+    headers = {"authorization": f"Bearer {tenant.tokens['reader']}"}
+    with_token = rest_answer(await callers.client.get("/docs/a/b", headers=headers))
+
+    assert (without.http_status, with_token.http_status) == (401, 404)
+
+
 @pytest.mark.parametrize("path", ["/", "/docs", "/docs/pages.css"])
-async def test_pages_answer_get_only(callers: Callers, path: str) -> None:
+async def test_pages_answer_get_only(callers: Callers, tenant: Tenant, path: str) -> None:
+    headers = {"authorization": f"Bearer {tenant.tokens['reader']}"}
     for method in ("POST", "PUT", "DELETE", "OPTIONS", "HEAD"):
-        response = await callers.client.request(method, path)
+        response = await callers.client.request(method, path, headers=headers)
         assert response.status_code == 404, f"{method}: {response.text}"
         assert response.headers["content-type"] == "application/json"
     # Swagger UI of older versions took the address of a document, of any origin, from here.
