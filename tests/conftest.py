@@ -26,7 +26,9 @@ from decisiongraph_service.runtime import children, embedded_postgres, envoy, po
 from decisiongraph_service.runtime.assets import asset
 from decisiongraph_service.storage import migrations
 from decisiongraph_service.storage.database import Database
+from tests import example_programs
 from tests.calling import Callers, Service, Tenant, wait_until_serving
+from tests.example_programs import Example, Examples
 
 
 @pytest.fixture(scope="session")
@@ -146,6 +148,24 @@ async def callers(service: Service, tenant: Tenant) -> AsyncIterator[Callers]:
         httpx.AsyncClient(base_url=service.rest, timeout=30, verify=False) as client,  # noqa: S501 - no TLS here; saves making a context
     ):
         yield Callers(tenant, channel, client)
+
+
+@pytest.fixture
+def reader_and_writer(service: Service, tenant_id: TenantId) -> str:
+    """A token with both roles for the test's tenant."""
+    return service.token(tenant_ids=[tenant_id], roles=["reader", "writer"])
+
+
+@pytest.fixture(scope="session")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Examples:
+    """The programs of examples/, in a folder of their own."""
+    return Examples(tmp_path_factory.mktemp("examples"))
+
+
+@pytest.fixture(params=example_programs.NAMES)
+def example(request: pytest.FixtureRequest, examples: Examples) -> Example:
+    """Each of them."""
+    return examples.get(request.param)
 
 
 @pytest.fixture
