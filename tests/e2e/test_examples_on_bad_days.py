@@ -57,6 +57,17 @@ for await (const event of service.watch(0n)) {
 }
 """Programs that use nothing but the watch of an example, up to the log position of their argument."""
 
+_INGEST: Final = """
+import asyncio, sys
+import refund
+async def ingest():
+    async with refund.connect() as service:
+        async for receipt in service.ingest(refund.small_refunds("1", int(sys.argv[1]))):
+            print(receipt.trace_id, receipt.trace_seq, receipt.log_seq)
+asyncio.run(ingest())
+"""
+"""A program that uses nothing but the stream of the gRPC example, and says what was answered to each event."""
+
 
 @pytest.fixture(params=list(_CUTS))
 def name(request: pytest.FixtureRequest) -> str:
@@ -147,6 +158,22 @@ async def test_a_watch_that_breaks_goes_on_where_it_was(
     ran.assert_done()
     assert line.broken == len(cuts)
     assert ran.out.split() == [str(position) for position in range(1, len(events) + 1)]
+
+
+async def test_a_stream_that_breaks_answers_for_each_event(
+    examples: Examples, service: Service, reader_and_writer: str, database: Database, tenant_id: TenantId
+) -> None:
+    example, cuts, decisions = examples.get("grpc_python"), [0, 5_000, 20_000, 40_000], 500
+    async with _line_to(example, service, cuts) as line:
+        variables = {**example.at(service, line.address), "DG_TOKEN": reader_and_writer}
+        folder = examples.root / "examples" / "grpc_python"
+        ran = await run((sys.executable, "-c", _INGEST, str(decisions)), folder, variables)
+    ran.assert_done()
+    assert line.broken == len(cuts)
+    sent = [(f"refund-1-small-{number}", seq) for number in range(decisions) for seq in (0, 1)]
+    answers = [f"{trace} {seq} {position}" for position, (trace, seq) in enumerate(sent, start=1)]
+    assert ran.out.splitlines() == answers, "each event is answered once, in order, with its own receipt"
+    assert len(await recorded(database, tenant_id)) == len(sent)
 
 
 def _line_to(
