@@ -23,8 +23,9 @@ async def test_it_records_each_event_once_and_in_order(
     assert sum(stored for stored, _ in first.stored) == len(example.events())
     assert sum(reused for _, reused in first.stored) == 0
     assert await recorded(database, tenant_id) == example.events()
-    for position, (_, kind, _) in enumerate(DECISION, start=1):
-        assert re.search(rf"^\s+{position} {kind}\b", first.out, re.MULTILINE), "what it says is not what the log holds"
+    said = re.findall(r"^  (\d+ \w+ by \S+)$", first.out, re.MULTILINE)
+    held = [f"{position} {kind} by {actor}" for position, (_, kind, actor) in enumerate(DECISION, start=1)]
+    assert said == held, "what it says is not what the log holds"
 
     second = await example.run(**variables)
     second.assert_done()
