@@ -27,7 +27,9 @@ from decisiongraph_service.runtime.assets import asset
 from decisiongraph_service.runtime.settings import Settings
 from decisiongraph_service.storage import migrations
 from decisiongraph_service.storage.database import Database
+from tests import example_programs
 from tests.calling import AUDIENCE, ISSUER, Callers, Service, Tenant, wait_until_serving
+from tests.example_programs import Example, Examples
 
 
 @pytest.fixture(scope="session")
@@ -164,6 +166,24 @@ async def through_envoy(service: Service, callers: Callers) -> AsyncIterator[Cal
     """The same with gRPC going through Envoy too."""
     async with grpc.aio.insecure_channel(service.rest.removeprefix("http://")) as channel:
         yield Callers(callers.tenant, channel, callers.client)
+
+
+@pytest.fixture
+def reader_and_writer(service: Service, tenant_id: TenantId) -> str:
+    """A token with both roles for the test's tenant."""
+    return service.token(tenant_ids=[tenant_id], roles=["reader", "writer"])
+
+
+@pytest.fixture(scope="session")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Examples:
+    """The programs of examples/, in a folder of their own."""
+    return Examples(tmp_path_factory.mktemp("examples"))
+
+
+@pytest.fixture(params=example_programs.NAMES)
+def example(request: pytest.FixtureRequest, examples: Examples) -> Example:
+    """Each of them."""
+    return examples.get(request.param)
 
 
 @pytest.fixture
