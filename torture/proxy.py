@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
-from typing import Literal
+from typing import Final, Literal
+
+_CONNECT_SECONDS: Final = 5.0
 
 Mode = Literal["pass", "cut", "swallow"]
 
@@ -52,8 +54,9 @@ class Proxy:
             writer.transport.abort()
             return
         try:
-            there_reader, there = await asyncio.open_connection("127.0.0.1", self._target_port)
-        except OSError:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                there_reader, there = await asyncio.open_connection("127.0.0.1", self._target_port)
+        except (OSError, TimeoutError):
             writer.transport.abort()
             return
         self._writers |= {writer, there}

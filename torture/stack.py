@@ -10,22 +10,28 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
+import asyncpg
+import grpc
 import psutil
 
 from decisiongraph_service.access import keys, tenancy, tokens
 from decisiongraph_service.access.keys import SigningKey
 from decisiongraph_service.domain.vocabulary import TenantId
-from decisiongraph_service.runtime import children, embedded_postgres, envoy, ports, server
+from decisiongraph_service.runtime import children, envoy, ports, server
 from decisiongraph_service.runtime.assets import asset
 from decisiongraph_service.runtime.embedded_postgres import EmbeddedPostgres
 from decisiongraph_service.storage import migrations
 from decisiongraph_service.storage.database import Database
+from torture.history import History
 from torture.proxy import Proxy
+from torture.server import CLOCK_VARIABLE, SEQUENCE, SEQUENCE_SQL
 
 TENANTS: Final = tuple(TenantId(f"tortured-{letter}") for letter in "abc")
 SERVERS: Final = ("server-1", "server-2")
@@ -87,11 +93,10 @@ class Stack:
     """Of Envoy, which hands gRPC on."""
     servers: Mapping[str, str]
     """`host:port` of each."""
+    history: History = field(default_factory=History)
 
     def token(self, roles: Sequence[str]) -> str:
         """A token for all tenants."""
-        import time
-
         return tokens.issue(
             self.key,
             issuer="decisiongraph-development",
@@ -100,8 +105,8 @@ class Stack:
             tenant_ids=TENANTS,
             roles=roles,
             permissions=tokens.PERMISSIONS if "admin" in roles else (),
-            now=int(time.time()),
-            lifetime_seconds=24 * 3600,
+            now=int(time.time()) - 12 * 3600,
+            lifetime_seconds=48 * 3600,
         )
 
     @property
@@ -114,7 +119,6 @@ class Stack:
         os.kill(self.postmaster, number)
         await self.database_side.wait_for_end()
         await self.database_side.stop()
-        await asyncio.to_thread(self.postgres.prepare)
         await self.database_side.start(self.postgres.child())
         await self.database_side.during(self.postgres.wait_ready(_START_SECONDS))
 
@@ -133,15 +137,10 @@ def _environment(**variables: str) -> dict[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def running(module: str, *, planted: str | None) -> AsyncIterator[Stack]:
-    """Start everything in a temporary folder; it goes with the block.
-
-    Args:
-        module: What is run as the server, by `python -m`.
-        planted: The name of the fault that is planted into it.
-    """
+async def running(*, planted: str | None = None) -> AsyncIterator[Stack]:
+    """Start everything in a temporary folder; it goes with the block. `planted`: a bug of the servers."""
     folder = Path(tempfile.mkdtemp(prefix="decisiongraph-torture-"))
-    folder.chmod(0o755)  # the account of Postgres must enter it
+    await asyncio.to_thread(folder.chmod, 0o755)  # the account of Postgres must enter it
     database_side = children.Children(folder / "logs", folder / "database.json")
     postgres = EmbeddedPostgres(folder / "postgres", durable=True)
     tasks: list[asyncio.Task[None]] = []
@@ -153,11 +152,13 @@ async def running(module: str, *, planted: str | None) -> AsyncIterator[Stack]:
         for tenant_id in TENANTS:
             await tenancy.create_tenant(database, tenant_id, clock=server.clock_micros)
         await database.close()
+        if planted == SEQUENCE:
+            await _run(postgres.dsn, SEQUENCE_SQL)
         for name in SERVERS:
             proxies[name] = Proxy(_port_of(postgres.dsn))
             await proxies[name].start()
         key = keys.load_or_create(folder / "token-key.pem")
-        processes, stack = _stack(folder, postgres, database_side, proxies, key, module, planted)
+        processes, stack = _stack(folder, postgres, database_side, proxies, key, planted)
         tasks = [asyncio.create_task(one.run(), name=one.name) for one in processes]
         async with asyncio.timeout(_START_SECONDS):
             await _ready(stack)
@@ -178,7 +179,6 @@ def _stack(
     database_side: children.Children,
     proxies: Mapping[str, Proxy],
     key: SigningKey,
-    module: str,
     planted: str | None,
 ) -> tuple[list[Supervised], Stack]:
     chosen: list[int] = []
@@ -190,7 +190,7 @@ def _stack(
     processes = [
         Supervised(
             name,
-            (sys.executable, "-m", module, *(("--planted", planted) if planted else ()), "serve"),
+            (sys.executable, "-m", "torture.server", *(("--planted", planted) if planted else ()), "serve"),
             _environment(
                 DG_DATABASE_URL=postgres.dsn.replace(f":{_port_of(postgres.dsn)}/", f":{proxies[name].port}/"),
                 DG_DATA_DIR=str(folder / name),
@@ -200,15 +200,14 @@ def _stack(
                 DG_DRAIN_SECONDS="3",
                 DG_DATABASE_POOL_SIZE="6",
                 DG_HEARTBEAT_SECONDS="1",
+                **{CLOCK_VARIABLE: str(folder / "clock")},
             ),
             logs / f"{name}.log",
         )
         for name, port in grpc_ports.items()
     ]
     config = folder / "envoy.yaml"
-    config.write_text(
-        render_envoy(rest_port, list(grpc_ports.values()), admin_port, keys_port)
-    )
+    config.write_text(render_envoy(rest_port, list(grpc_ports.values()), admin_port, keys_port))
     command = envoy.command(config, concurrency=1)
     processes.append(Supervised("envoy", command, _environment(), logs / "envoy.log"))
     stack = Stack(
@@ -238,14 +237,23 @@ def render_envoy(rest_port: int, grpc_ports: Sequence[int], admin_port: int, key
     )
 
 
+async def _run(dsn: str, statements: Sequence[str]) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
 def _port_of(dsn: str) -> int:
     return int(dsn.rpartition(":")[2].partition("/")[0])
 
 
 async def _ready(stack: Stack) -> None:
-    for address in (*stack.servers.values(), stack.grpc):
-        host, _, port = address.partition(":")
-        while await envoy.http_status(host, int(port), "/api/readyz") is None:
-            await asyncio.sleep(0.1)
-    while await envoy.http_status("127.0.0.1", int(stack.grpc.partition(":")[2]), "/api/readyz") != 200:
+    for address in stack.servers.values():
+        async with grpc.aio.insecure_channel(address) as channel:
+            await channel.channel_ready()
+    host, _, port = stack.grpc.partition(":")
+    while await envoy.http_status(host, int(port), "/api/readyz") != HTTPStatus.OK:  # noqa: ASYNC110 - a process
         await asyncio.sleep(0.1)
