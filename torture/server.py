@@ -50,6 +50,7 @@ def _early_acknowledgement() -> None:
     from decisiongraph_service.storage import database
 
     database._PLANNER["synchronous_commit"] = "off"
+    os.environ["DG_ALLOW_UNSAFE_DATABASE"] = "true"  # a server would not start with it
 
 
 def _missing_tenant_predicate() -> None:

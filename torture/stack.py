@@ -40,6 +40,10 @@ _PAUSE_SECONDS: Final = 0.5
 _START_SECONDS: Final = 60.0
 
 
+class StackFailed(Exception):
+    """Something does not start; says what its last lines are."""
+
+
 @dataclass
 class Supervised:
     """A process that is started again when it ends, and can be stopped for a while."""
@@ -160,8 +164,11 @@ async def running(*, planted: str | None = None) -> AsyncIterator[Stack]:
         key = keys.load_or_create(folder / "token-key.pem")
         processes, stack = _stack(folder, postgres, database_side, proxies, key, planted)
         tasks = [asyncio.create_task(one.run(), name=one.name) for one in processes]
-        async with asyncio.timeout(_START_SECONDS):
-            await _ready(stack)
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                await _ready(stack)
+        except TimeoutError as error:
+            raise StackFailed(_said(processes)) from error
         yield stack
     finally:
         for task in tasks:
@@ -248,6 +255,13 @@ async def _run(dsn: str, statements: Sequence[str]) -> None:
 
 def _port_of(dsn: str) -> int:
     return int(dsn.rpartition(":")[2].partition("/")[0])
+
+
+def _said(processes: Sequence[Supervised]) -> str:
+    """The last lines of all."""
+    return "\n".join(
+        f"{one.name}: {line}" for one in processes for line in one.log.read_text(errors="replace").splitlines()[-5:]
+    )
 
 
 async def _ready(stack: Stack) -> None:
