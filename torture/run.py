@@ -169,7 +169,11 @@ async def _differing_projections(running: Stack) -> list[str]:
     differing = []
     try:
         for tenant in TENANTS:
-            job = await _verified(caller, tenant)
+            try:
+                job = await _verified(caller, tenant)
+            except (CallFailed, TimeoutError) as error:
+                differing.append(f"{tenant}: cannot be verified: {error!r}")
+                continue
             if job["status"] != "completed":
                 differing.append(f"{tenant}: verification ended as {job['status']}: {job.get('error_message', '')}")
             differing += [
