@@ -45,6 +45,9 @@ docs-serve: .venv/.complete ## show the documentation site on http://127.0.0.1:8
 bench: .venv/.complete ## measure ingestion beside its ceilings (needs Go)
 	.venv/bin/python -m bench.ingest
 
+torture: .venv/.complete ## kill, cut, pause and flood the parts under load, then check what was promised (minutes)
+	.venv/bin/python -m torture $(TORTURE)
+
 audit: .venv/.complete ## list what the service is made of (SBOM) and known vulnerabilities in it
 	tools/audit_dependencies.sh
 
@@ -68,4 +71,4 @@ clean: ## remove environment and caches; the data in .run stays
 	@.venv/bin/python -m compileall -q src generated/python
 	@touch $@
 
-.PHONY: help run test check audit docs docs-serve bench breaking generate format setup clean
+.PHONY: help run test check audit torture docs docs-serve bench breaking generate format setup clean

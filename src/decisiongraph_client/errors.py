@@ -290,6 +290,10 @@ _BY_CODE: Final[Mapping[grpc.StatusCode, type[ServiceError]]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
 }
 
+# The service gives every error its details: these codes without them come from a connection that broke, e.g. a stream
+# whose server was killed behind a proxy.
+_BROKEN: Final = frozenset({grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL})
+
 
 def from_status(status: status_pb2.Status, code: grpc.StatusCode, request_id: str | None = None) -> ServiceError:
     """The exception that a status of the contract stands for."""
@@ -298,6 +302,8 @@ def from_status(status: status_pb2.Status, code: grpc.StatusCode, request_id: st
     broken = _detail(status, error_details_pb2.BadRequest())
     retry = _detail(status, error_details_pb2.RetryInfo())
     kind = _BY_REASON.get(info.reason) or _BY_CODE.get(code, Internal)
+    if not info.reason and code in _BROKEN:
+        kind = Unreachable
     return kind(
         status.message,
         code=code,
