@@ -27,6 +27,7 @@ from decisiongraph_service.domain.vocabulary import TenantId
 from decisiongraph_service.runtime import children, envoy, ports, server
 from decisiongraph_service.runtime.assets import asset
 from decisiongraph_service.runtime.embedded_postgres import EmbeddedPostgres
+from decisiongraph_service.runtime.settings import Settings
 from decisiongraph_service.storage import migrations
 from decisiongraph_service.storage.database import Database
 from torture.history import History
@@ -239,6 +240,7 @@ def render_envoy(rest_port: int, grpc_ports: Sequence[int], admin_port: int, key
         rest_port=rest_port,
         grpc_addresses=[("127.0.0.1", port) for port in grpc_ports],
         admin_port=admin_port,
+        gate=gate.of_servers(Settings(), keys_port=keys_port),
         descriptor_set=asset("generated/decisiongraph.binpb"),
         lua_script=asset("envoy/http_status.lua"),
     )
