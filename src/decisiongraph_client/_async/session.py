@@ -1,5 +1,6 @@
 """One caller's calls: token, tenant, deadline and repetition are here, so that every call has them."""
 
+import math
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -41,23 +42,28 @@ class AsyncSession:
         """Set up; nothing is called yet.
 
         Raises:
-            ConfigurationError: neither or both of `api_key` and `token` are given.
+            ConfigurationError: neither or both of `api_key` and `token` are given, or something cannot be sent.
         """
         if api_key is not None and token is not None:
             raise errors.ConfigurationError("give api_key or token, not both")
         if api_key is None and token is None:
             token = environment.get("DG_TOKEN")
             api_key = None if token else environment.get("DG_API_KEY")
+        # Secrets are read from files, which end with a line break.
+        api_key = (api_key or "").strip()
+        token = token if callable(token) else (token or "").strip()
         if not api_key and not token:
             raise errors.ConfigurationError(
                 "say who calls: Client(..., api_key=...) or token=..., or the variable DG_API_KEY or DG_TOKEN"
             )
-        self.tenant = tenant or environment.get("DG_TENANT")
+        if not 0 < timeout < math.inf:
+            raise errors.ConfigurationError(f"timeout={timeout!r} must be a number of seconds above 0")
+        self.tenant = _sendable(tenant or environment.get("DG_TENANT") or "", "tenant") or None
         self.timeout = timeout
         self._transport = AsyncTransport(endpoint)
         self._retries = retries
-        self._api_key = api_key
-        self._given = token
+        self._api_key = api_key or None
+        self._given = token if callable(token) else _sendable(token, "token") or None
         self._issued: str | None = None
         self._refresh_at = 0.0
         self._closed = False
@@ -157,3 +163,10 @@ class AsyncSession:
         life = datetime.fromisoformat(answer.expires_at).timestamp() - now
         self._issued = answer.token
         self._refresh_at = now + max(0.0, life) * _REFRESH_SHARE
+
+
+def _sendable(text: str, name: str) -> str:
+    """The text, if metadata of a call may hold it."""
+    if not (text.isascii() and text.isprintable()):
+        raise errors.ConfigurationError(f"{name}: must be printable ASCII; look for line breaks or quotes from a file")
+    return text
