@@ -106,11 +106,12 @@ class Client(Reads):
             title: What is decided, for people.
             primary_entity: What it is about: a message or (type, id).
             context: Circumstances, as names and texts.
-            trace_id: Unset: a new one.
+            trace_id: Unset: a new one, or, with a key, one made of it.
             actor: Who acts, unless an event says otherwise.
             tags: Labels of all events, unless an event says otherwise.
             correlation_id: Groups traces; of all events.
-            idempotency_key: Of the first event. Unset: a new one.
+            idempotency_key: Of the first event, and the last is given one that is made of it: name it where the whole
+                block may run again after a restart. Unset: a new one.
         """
         return Trace(
             self.append,
