@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import grpc
+import grpc.experimental
 
 from decisiongraph_client.errors import ConfigurationError
 
@@ -18,6 +19,10 @@ _VERSION_OPTION: Final = "decisiongraph-python"
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.primary_user_agent", _VERSION_OPTION),
+    # Streams are read on the thread that asks for it: one of the library's own would be in the way of forks.
+    (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1),
+    # A forked child must not be given a connection of its parent's, which channels share unless told otherwise.
+    ("grpc.use_local_subchannel_pool", 1),
     # A connection that swallows everything is noticed within this time.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
