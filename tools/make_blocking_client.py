@@ -16,6 +16,7 @@ _CLIENT = Path(__file__).parents[1] / "src" / "decisiongraph_client"
 _NAMES = {
     "_async": "_sync",
     "AsyncTransport": "SyncTransport",
+    "aclosing": "closing",
     **{f"Async{name}": name for name in ("Client", "Fetch", "Pages", "Reads", "Session", "Sink", "Trace", "Watch")},
 }
 _HEAD = "# Made of ../_async by tools/make_blocking_client.py: change it there.\n"

@@ -24,7 +24,7 @@ import psutil
 from decisiongraph_service.access import keys, tenancy, tokens
 from decisiongraph_service.access.keys import SigningKey
 from decisiongraph_service.domain.vocabulary import TenantId
-from decisiongraph_service.runtime import children, envoy, ports, server
+from decisiongraph_service.runtime import children, envoy, gate, ports, server
 from decisiongraph_service.runtime.assets import asset
 from decisiongraph_service.runtime.embedded_postgres import EmbeddedPostgres
 from decisiongraph_service.runtime.settings import Settings

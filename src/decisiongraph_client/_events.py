@@ -14,7 +14,7 @@ from google.protobuf.struct_pb2 import ListValue, Struct, Value
 
 from decisiongraph.v1 import payload_pb2
 from decisiongraph.v1.event_pb2 import Actor, Event, Source
-from decisiongraph_client import payloads
+from decisiongraph_client import _json_values, payloads
 from decisiongraph_client.errors import ConfigurationError, MaskFailed
 from decisiongraph_client.payloads import ActorLike
 
@@ -34,6 +34,8 @@ Payload: TypeAlias = (
     | payload_pb2.ActionCommittedPayload
     | payload_pb2.TraceFinishedPayload
 )
+
+_NAMESPACE: Final = uuid.UUID("6d1c6f2c-2f0e-4b43-9d5e-7a6f5b1d0c11")
 
 _FIELDS: Final = {
     field.message_type.full_name: field.name
@@ -95,13 +97,14 @@ def make(
     tags: Sequence[str] = (),
     schema_version: int | None = None,
 ) -> Event:
-    """An event that can be sent as it is, as often as need be: key and id are in it.
+    """An event that can be sent as it is, as often as need be: key and id are in it. The same key gives the same id.
 
     Raises:
         ConfigurationError: no producer is named, or a JSON payload has no event type.
+        TypeError, ValueError: a JSON payload holds what the contract cannot; the message says where.
     """
-    event_id = event_id or str(uuid.uuid4())
     source = origin.source()
+    event_id = event_id or new_id(idempotency_key and f"event/{source.producer_id}/{idempotency_key}")
     event = Event(
         event_id=event_id,
         trace_id=trace_id,
@@ -123,8 +126,14 @@ def make(
     elif not event_type:
         raise ConfigurationError("a payload as a dictionary needs its event_type, e.g. event_type='InputObserved'")
     else:
-        ParseDict(dict(payload), event.payload)
+        plain = _json_values.checked(payload, "payload", largest=_json_values.LARGEST_NUMBER)
+        ParseDict(plain, event.payload)
     return event
+
+
+def new_id(name: str | None = None) -> str:
+    """An id that nothing else has; of a name always the same."""
+    return str(uuid.uuid4() if name is None else uuid.uuid5(_NAMESPACE, name))
 
 
 def _actor(given: ActorLike | None, origin: Origin) -> Actor:

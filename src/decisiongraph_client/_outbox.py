@@ -15,23 +15,11 @@ from pathlib import Path
 from typing import Final
 
 from decisiongraph.v1.event_pb2 import Event
-from decisiongraph_client import _forks
+from decisiongraph_client import _forks, _outbox_file
 from decisiongraph_client.errors import ClientClosed, ConfigurationError, OutboxError, OutboxFull
 
-_FORMAT: Final = 1
-_BUSY_SECONDS: Final = 10.0
-_SCHEMA: Final = (
-    "CREATE TABLE IF NOT EXISTS waiting (id INTEGER PRIMARY KEY AUTOINCREMENT, tenant TEXT, event BLOB NOT NULL)",
-    """
-    CREATE TABLE IF NOT EXISTS refused (
-        id INTEGER PRIMARY KEY, tenant TEXT, event BLOB NOT NULL, reason TEXT NOT NULL, message TEXT NOT NULL,
-        refused_at REAL NOT NULL
-    )
-    """,
-    # Its size is counted as it changes: to sum it up would read all that waits.
-    "CREATE TABLE IF NOT EXISTS size (bytes INTEGER NOT NULL)",
-    "INSERT INTO size SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM size)",
-)
+_FORK_SECONDS: Final = 5.0
+_FOR_EVER: Final = -1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,27 +56,33 @@ class OutboxStatus:
     max_bytes: int
 
 
+class _BusyError(Exception):
+    """Somebody else of this process uses the file, and the time to wait is over."""
+
+
 class Outbox:
-    """The file. Any thread may call; after a fork the child opens it anew."""
+    """The file. Any thread may call; it is closed while the process forks, and parent and child open it anew."""
 
     def __init__(self, path: Path, *, max_bytes: int) -> None:
-        """Open or make it.
+        """Make or check it. It is opened when something is put in or asked.
 
         Args:
             path: The file; beside it SQLite keeps `-wal` and `-shm`.
             max_bytes: Events of so many bytes may be in it, those that were refused included.
 
         Raises:
-            ConfigurationError: it cannot be opened, or is no outbox of this version.
+            ConfigurationError: it cannot be opened, is damaged, or is no outbox of this version.
         """
+        if max_bytes < 1:
+            raise ConfigurationError(f"outbox_max_bytes={max_bytes} must be above 0")
         self.path = path.absolute()
         self.max_bytes = max_bytes
         self._lock = threading.Lock()
         self._pid = 0
         self._closed = False
+        self._holds_for_fork = False
         self._connection: sqlite3.Connection | None = None
-        with self._lock:
-            self._open()
+        _outbox_file.check(self.path)
         _forks.watch(self)
 
     def put(self, event: Event, tenant: str | None) -> int:
@@ -102,10 +96,7 @@ class Outbox:
         with self._transaction() as connection:
             (held,) = connection.execute("SELECT bytes FROM size").fetchone()
             if held + len(encoded) > self.max_bytes:
-                raise OutboxFull(
-                    f"the outbox {self.path} holds {held} of {self.max_bytes} bytes: the service takes nothing, or "
-                    "slower than events are made; wait with flush(), or allow more with outbox_max_bytes"
-                )
+                raise self._full(held, connection)
             insert = "INSERT INTO waiting (tenant, event) VALUES (?, ?)"
             number = connection.execute(insert, (tenant, encoded)).lastrowid
             connection.execute("UPDATE size SET bytes = bytes + ?", (len(encoded),))
@@ -115,14 +106,15 @@ class Outbox:
 
     def first(self, *, events: int, size_bytes: int) -> list[Waiting]:
         """The oldest events that wait, of one tenant, at least one if any waits."""
-        with self._transaction() as connection:
-            rows = connection.execute("SELECT id, tenant, event FROM waiting ORDER BY id LIMIT ?", (events,)).fetchall()
         found: list[Waiting] = []
-        for number, tenant, encoded in rows:
-            size_bytes -= len(encoded)
-            if found and (size_bytes < 0 or tenant != found[0].tenant):
-                break
-            found.append(Waiting(number, tenant, Event.FromString(encoded)))
+        with self._reading() as connection:
+            rows = connection.execute("SELECT id, tenant, event FROM waiting ORDER BY id LIMIT ?", (events,))
+            with contextlib.closing(rows):
+                for number, tenant, encoded in rows:
+                    size_bytes -= len(encoded)
+                    if found and (size_bytes < 0 or tenant != found[0].tenant):
+                        break
+                    found.append(Waiting(number, tenant, Event.FromString(encoded)))
         return found
 
     def delivered(self, numbers: Sequence[int]) -> None:
@@ -141,7 +133,7 @@ class Outbox:
 
     def refused(self) -> list[RefusedEvent]:
         """What was put aside, oldest first."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             rows = connection.execute("SELECT id, tenant, event, reason, message FROM refused ORDER BY id").fetchall()
         return [RefusedEvent(row[0], row[1], Event.FromString(row[2]), row[3], row[4]) for row in rows]
 
@@ -150,73 +142,126 @@ class Outbox:
         with self._transaction() as connection:
             self._remove("refused", numbers, connection)
 
-    def waits(self, up_to: int | None = None) -> bool:
-        """Whether anything waits, or anything with at most this number."""
-        with self._transaction() as connection:
-            row = connection.execute("SELECT min(id) FROM waiting").fetchone()
+    def waits(self, up_to: int | None = None, *, patience: float = _FOR_EVER) -> bool:
+        """Whether anything waits, or anything with at most this number; True too if it is not known in time.
+
+        Args:
+            up_to: The number.
+            patience: Seconds that other threads may hold this one up.
+        """
+        try:
+            with self._reading(patience) as connection:
+                row = connection.execute("SELECT min(id) FROM waiting").fetchone()
+        except _BusyError:
+            return True
         return row[0] is not None and (up_to is None or row[0] <= up_to)
 
-    def last(self) -> int:
-        """The number of the newest event that waits; 0 if none does."""
-        with self._transaction() as connection:
-            return int(connection.execute("SELECT coalesce(max(id), 0) FROM waiting").fetchone()[0])
+    def last(self, *, patience: float = _FOR_EVER) -> int | None:
+        """The number of the newest event that waits, 0 if none does; None: it is not known in time."""
+        try:
+            with self._reading(patience) as connection:
+                return int(connection.execute("SELECT coalesce(max(id), 0) FROM waiting").fetchone()[0])
+        except _BusyError:
+            return None
 
     def status(self) -> OutboxStatus:
         """How it stands."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             (waiting,) = connection.execute("SELECT count(*) FROM waiting").fetchone()
             (refused,) = connection.execute("SELECT count(*) FROM refused").fetchone()
             (held,) = connection.execute("SELECT bytes FROM size").fetchone()
         return OutboxStatus(waiting, refused, held, self.max_bytes)
 
-    def close(self) -> None:
-        """Close the file; what is in it stays."""
-        with self._lock:
-            self._closed = True
-            if self._connection is not None and self._pid == os.getpid():
-                self._connection.close()
-            self._connection = None
+    def close(self, *, patience: float = 0.0) -> None:
+        """Close the file; what is in it stays. Who uses it at this moment may end, for `patience` seconds at most."""
+        # Whoever holds the lock sees this when he is done, and closes in our place.
+        self._closed = True
+        if self._lock.acquire(timeout=max(patience, 0.0)):
+            try:
+                self._disconnect()
+            finally:
+                self._lock.release()
+
+    def before_fork(self) -> None:
+        """Close the file: SQLite's state of an open one must not get into a child."""
+        self._holds_for_fork = self._lock.acquire(timeout=_FORK_SECONDS)
+        if self._holds_for_fork:
+            self._disconnect()
+
+    def after_fork(self) -> None:
+        """In the parent: go on."""
+        if self._holds_for_fork:
+            self._lock.release()
 
     def forked(self) -> None:
-        """In a forked child: another thread of the parent may have held the lock."""
+        """In a forked child: begin anew. A file that could not be closed before is of no use to it."""
         self._lock = threading.Lock()
+
+    def _full(self, held: int, connection: sqlite3.Connection) -> OutboxFull:
+        (refused,) = connection.execute("SELECT count(*) FROM refused").fetchone()
+        aside = f", {refused} events among them that the service refused: see refused_events()" if refused else ""
+        return OutboxFull(
+            f"the outbox {self.path} holds {held} of {self.max_bytes} bytes{aside}. The service takes nothing, or "
+            "slower than events are made: wait with flush(); make room with forget_refused_events() or outbox_max_bytes"
+        )
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            connection = self._open()
+        with self._connected(_FOR_EVER) as connection:
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 yield connection
                 connection.execute("COMMIT")
-            except BaseException as error:
+            except BaseException:
                 with contextlib.suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
-                if isinstance(error, sqlite3.Error):
-                    raise OutboxError(f"the outbox {self.path} cannot be used: {error}") from error
+                if connection.in_transaction:
+                    # Nothing can be done with it any more; the next call opens another.
+                    self._disconnect()
                 raise
+
+    @contextlib.contextmanager
+    def _reading(self, patience: float = _FOR_EVER) -> Iterator[sqlite3.Connection]:
+        """For statements that only read: they see the file as it is at one moment, and wait for no writer."""
+        with self._connected(patience) as connection:
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.execute("ROLLBACK")
+
+    @contextlib.contextmanager
+    def _connected(self, patience: float) -> Iterator[sqlite3.Connection]:
+        if not self._lock.acquire(timeout=patience if patience == _FOR_EVER else max(patience, 0.0)):
+            raise _BusyError
+        try:
+            yield self._open()
+        except sqlite3.Error as error:
+            raise OutboxError(f"the outbox {self.path} cannot be used: {_outbox_file.what_to_do(error)}") from error
+        finally:
+            if self._closed:
+                self._disconnect()
+            self._lock.release()
 
     def _open(self) -> sqlite3.Connection:
         if self._closed:
             raise ClientClosed("the client was closed; make a new one")
-        if self._connection is not None and self._pid == os.getpid():
-            return self._connection
-        # A connection of the parent must not be used by a forked child, not even to close it.
-        self._pid = os.getpid()
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(
-                self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        if self._connection is None:
+            try:
+                self._connection, self._pid = _outbox_file.open_(self.path), os.getpid()
+            except ConfigurationError as error:
+                raise OutboxError(str(error)) from error
+        elif self._pid != os.getpid():
+            raise OutboxError(
+                f"the outbox {self.path} was in use when this process was forked; fork when no call is under way, and "
+                "by os.fork or multiprocessing, which Python takes notice of"
             )
-            # What was refused and what waits may be confidential.
-            self.path.chmod(0o600)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            _prepare(connection, self.path)
-        except (sqlite3.Error, OSError) as error:
-            raise ConfigurationError(f"the outbox {self.path} cannot be opened: {error}") from error
-        self._connection = connection
-        return connection
+        return self._connection
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None and self._pid == os.getpid():
+            connection.close()
 
     @staticmethod
     def _remove(table: str, numbers: Sequence[int], connection: sqlite3.Connection) -> None:
@@ -227,15 +272,3 @@ class Outbox:
             ).fetchone()
             if row is not None:
                 connection.execute("UPDATE size SET bytes = bytes - ?", (row[0],))
-
-
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version not in (0, _FORMAT):
-        connection.execute("ROLLBACK")
-        raise ConfigurationError(f"the outbox {path} was written by another version of this package (format {version})")
-    for statement in _SCHEMA:
-        connection.execute(statement)
-    connection.execute(f"PRAGMA user_version = {_FORMAT}")
-    connection.execute("COMMIT")

@@ -2,12 +2,14 @@
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import grpc
+import grpc.experimental
 
 from decisiongraph_client.errors import ConfigurationError
 
@@ -17,6 +19,10 @@ _VERSION_OPTION: Final = "decisiongraph-python"
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.primary_user_agent", _VERSION_OPTION),
+    # Streams are read on the thread that asks for it: one of the library's own would be in the way of forks.
+    (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1),
+    # A forked child must not be given a connection of its parent's, which channels share unless told otherwise.
+    ("grpc.use_local_subchannel_pool", 1),
     # A connection that swallows everything is noticed within this time.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -25,6 +31,9 @@ _OPTIONS: Final = (
     ("grpc.min_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 5_000),
 )
+
+# A name or an IPv4 address, or an IPv6 address in brackets.
+_HOST_AND_PORT: Final = re.compile(r"([\w.-]+|\[[0-9a-fA-F:.]+\]):([0-9]{1,5})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +95,14 @@ def endpoint(server: str | None, tls: Tls | None, environment: Mapping[str, str]
     if not address:
         raise ConfigurationError("name the service: Client('host:port') or the variable DG_SERVER")
     scheme, separator, target = address.rpartition("://")
-    target = target.rstrip("/")
+    scheme, target = scheme.lower(), target.rstrip("/")
     if separator and scheme not in ("http", "https"):
         raise ConfigurationError(f"the address {address!r} must be host:port, http://host:port or https://host:port")
-    host, _, port = target.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65_536 or "/" in target:
-        raise ConfigurationError(f"the address {address!r} must name host and port, e.g. decisions.internal:443")
+    parts = _HOST_AND_PORT.fullmatch(target)
+    if parts is None or not 0 < int(parts[2]) < 65_536:
+        raise ConfigurationError(
+            f"the address {address!r} must name host and port, e.g. decisions.internal:443 or [2001:db8::1]:443"
+        )
     if tls is None and (scheme == "https" or (not separator and not is_loopback(target))):
         ca_file = environment.get("DG_TLS_CA_FILE")
         tls = Tls(ca_file=Path(ca_file) if ca_file else None)
@@ -106,4 +117,4 @@ def is_loopback(target: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host.lower() == "localhost"

@@ -17,13 +17,17 @@ from dataclasses import dataclass
 from typing import ClassVar, Final, TypeVar
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
 _M = TypeVar("_M", bound=Message)
 
 _DETAILS: Final = "grpc-status-details-bin"
 _REQUEST_ID: Final = "x-request-id"
+_DIGITS: Final = 19
+"""Of the longest number that counts: that of 64 bits."""
+_LONGEST_WAIT_SECONDS: Final = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,10 +301,10 @@ _BROKEN: Final = frozenset({grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL})
 
 def from_status(status: status_pb2.Status, code: grpc.StatusCode, request_id: str | None = None) -> ServiceError:
     """The exception that a status of the contract stands for."""
-    info = _detail(status, error_details_pb2.ErrorInfo())
-    request = _detail(status, error_details_pb2.RequestInfo())
-    broken = _detail(status, error_details_pb2.BadRequest())
-    retry = _detail(status, error_details_pb2.RetryInfo())
+    info = _detail(status, error_details_pb2.ErrorInfo)
+    request = _detail(status, error_details_pb2.RequestInfo)
+    broken = _detail(status, error_details_pb2.BadRequest)
+    retry = _detail(status, error_details_pb2.RetryInfo)
     kind = _BY_REASON.get(info.reason) or _BY_CODE.get(code, Internal)
     if not info.reason and code in _BROKEN:
         kind = Unreachable
@@ -310,7 +314,7 @@ def from_status(status: status_pb2.Status, code: grpc.StatusCode, request_id: st
         request_id=request.request_id or request_id,
         metadata=info.metadata,
         violations=[Violation(one.field, one.reason, one.description) for one in broken.field_violations],
-        retry_after=retry.retry_delay.ToTimedelta().total_seconds() if retry.HasField("retry_delay") else None,
+        retry_after=_seconds(retry.retry_delay) if retry.HasField("retry_delay") else None,
     )
 
 
@@ -324,7 +328,7 @@ def from_rpc_error(error: grpc.RpcError) -> ServiceError:
     if isinstance(encoded, bytes):
         try:
             status = status_pb2.Status.FromString(encoded)
-        except ValueError:
+        except DecodeError:
             status = status_pb2.Status(message=text)
     return from_status(status, code, request_id if isinstance(request_id, str) else None)
 
@@ -342,14 +346,21 @@ def _trailers(error: grpc.RpcError) -> Sequence[tuple[str, str | bytes]]:
     return ()
 
 
-def _detail(status: status_pb2.Status, message: _M) -> _M:
-    """The detail of this kind, or the empty message."""
+def _detail(status: status_pb2.Status, kind: type[_M]) -> _M:
+    """The detail of this kind, or the empty message: also if it is damaged."""
     for detail in status.details:
-        if detail.TypeName() == message.DESCRIPTOR.full_name:
-            detail.Unpack(message)
-            break
-    return message
+        if detail.TypeName() == kind.DESCRIPTOR.full_name:
+            try:
+                return kind.FromString(detail.value)
+            except DecodeError:
+                break
+    return kind()
+
+
+def _seconds(delay: Duration) -> float | None:
+    seconds = float(delay.seconds + delay.nanos / 1e9)
+    return seconds if 0 <= seconds <= _LONGEST_WAIT_SECONDS else None
 
 
 def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isdecimal() else None
+    return int(text) if text is not None and text.isdecimal() and len(text) <= _DIGITS else None

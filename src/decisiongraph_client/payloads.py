@@ -6,12 +6,13 @@ names to values, whose types (`decimal`, `date`, ...) are told by the Python typ
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypeAlias
 
 from decisiongraph.v1.event_pb2 import Actor
 from decisiongraph.v1.payload_pb2 import Change, EntityRef, Evidence, Fact, PolicyRef, PolicyViolation, TypedValue
+from decisiongraph_client import _json_values
 
 Value: TypeAlias = str | int | bool | Decimal | date | datetime | list[Any] | dict[str, Any] | TypedValue
 """What a fact or a change can hold. Floating-point numbers are not taken: use Decimal, or text."""
@@ -40,7 +41,8 @@ def typed(value: Value) -> TypedValue:
     """A value with its type; its text keeps every digit.
 
     Raises:
-        TypeError: a value of another type, e.g. a float, whose digits depend on the machine.
+        TypeError: a value of another type, e.g. a float, whose digits depend on the machine; also inside a list.
+        ValueError: a decimal that is no number, or a list without end.
     """
     match value:
         case TypedValue():
@@ -52,13 +54,16 @@ def typed(value: Value) -> TypedValue:
         case str():
             return TypedValue(type="string", value=value)
         case Decimal():
+            if not value.is_finite():
+                raise ValueError(f"{value} is no number")
             return TypedValue(type="decimal", value=format(value, "f"))
         case datetime():
             return TypedValue(type="datetime", value=timestamp(value))
         case date():
             return TypedValue(type="date", value=value.isoformat())
         case list() | dict():
-            return TypedValue(type="json", value=json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+            plain = _json_values.checked(value, "value")
+            return TypedValue(type="json", value=json.dumps(plain, ensure_ascii=False, separators=(",", ":")))
     raise TypeError(f"{type(value).__name__} is no value of a fact; use text, int, bool, Decimal, date, list or dict")
 
 
@@ -88,6 +93,9 @@ def timestamp(moment: datetime) -> str:
     """A moment as the contract writes it. One without a time zone is taken as UTC."""
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
+    elif (moment.utcoffset() or timedelta()) % timedelta(minutes=1):
+        # RFC 3339 has no seconds in an offset; local times of long ago do.
+        moment = moment.astimezone(UTC)
     text = moment.isoformat(timespec="microseconds")
     return text.removesuffix("+00:00") + "Z" if text.endswith("+00:00") else text
 

@@ -1,5 +1,6 @@
 """The client: what an application holds, one for as long as it lives."""
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from decisiongraph_client._events import Mask
 from decisiongraph_client._retries import RetryPolicy
 from decisiongraph_client._settings import Tls
 from decisiongraph_client._written import Freshness, Written
-from decisiongraph_client.errors import ConfigurationError
+from decisiongraph_client.errors import ConfigurationError, OutboxError
 from decisiongraph_client.payloads import ActorLike, EntityLike
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from decisiongraph_client._outbox import Outbox, OutboxStatus, RefusedEvent
 
 _CLOSE_SECONDS: Final = 5.0
+
+_log = logging.getLogger("decisiongraph.client")
 
 
 class AsyncClient(AsyncReads):
@@ -48,7 +51,7 @@ class AsyncClient(AsyncReads):
         outbox_max_bytes: int = 256 * 1024 * 1024,
         on_refused: "Callable[[RefusedEvent], None] | None" = None,
     ) -> None:
-        """Set up. The service is called when something is asked or recorded, not before.
+        """Set up. The service is called when something is asked or recorded; before, if an outbox holds events.
 
         Args:
             server: `host:port`, or with `https://` or `http://` before it. Without a scheme: TLS, but for this machine
@@ -63,9 +66,10 @@ class AsyncClient(AsyncReads):
             tls: Authority, and certificate of the client. Unset: by the address, with `DG_TLS_CA_FILE`.
             timeout: Seconds of a call, repetitions included, unless the call says otherwise.
             retries: How often and how soon a call is sent again.
-            reads: What reads include.
+            reads: What reads include. With an outbox always `latest`: which events are in the log is not known here.
             mask: Sees every text of a payload before it leaves the process or is written to the outbox.
-            outbox: A file for events that are not delivered yet. With it recording never waits for the service.
+            outbox: A file on a local disk for events that are not delivered yet. With it recording never waits for the
+                service. Processes of the same account may share it.
             outbox_max_bytes: Events of so many bytes may be in it.
             on_refused: With an outbox: is told, on a thread of the client's, what the service will never take.
 
@@ -75,15 +79,18 @@ class AsyncClient(AsyncReads):
         endpoint = _settings.endpoint(server, tls)
         policy = retries or RetryPolicy()
         session = AsyncSession(endpoint, api_key=api_key, token=token, tenant=tenant, timeout=timeout, retries=policy)
-        super().__init__(session, Written(reads))
+        super().__init__(session, Written(reads if outbox is None else "latest"))
         self._origin = _events.Origin.of(producer, system, subsystem, actor)
         self._mask = mask
         self._outbox: Outbox | None = None
         self._delivery: Delivery | None = None
+        self._delivered: bool | None = None
         if outbox is not None:
             self._outbox, self._delivery = _open_outbox(
                 Path(outbox), outbox_max_bytes, on_refused, endpoint, api_key=api_key, token=token, tenant=tenant
             )
+            if self._outbox.waits():
+                self._delivery.wake()
 
     def trace(
         self,
@@ -105,11 +112,12 @@ class AsyncClient(AsyncReads):
             title: What is decided, for people.
             primary_entity: What it is about: a message or (type, id).
             context: Circumstances, as names and texts.
-            trace_id: Unset: a new one.
+            trace_id: Unset: a new one, or, with a key, one made of it.
             actor: Who acts, unless an event says otherwise.
             tags: Labels of all events, unless an event says otherwise.
             correlation_id: Groups traces; of all events.
-            idempotency_key: Of the first event. Unset: a new one.
+            idempotency_key: Of the first event, and the last is given one that is made of it: name it where the whole
+                block may run again after a restart. Unset: a new one.
         """
         return AsyncTrace(
             self.append,
@@ -150,11 +158,12 @@ class AsyncClient(AsyncReads):
             TryAgain: it is not known whether it was stored: append the same event again.
             MaskFailed: the masking hook failed; nothing left the process.
             OutboxFull: the outbox has no room.
+            OutboxError: the outbox cannot be written; nothing was accepted.
+            ClientClosed: the client was closed.
         """
         event = _events.masked(event, self._mask)
-        if self._outbox is not None and self._delivery is not None:
-            await self._session.in_thread(self._outbox.put, event, self._session.tenant)
-            self._delivery.wake()
+        if self._outbox is not None:
+            await self._session.in_thread(self._put, event)
             return None
         request = ingestion_service_pb2.AppendEventRequest(event=event)
         answer = await self._session.call(_methods.APPEND_EVENT, request)
@@ -187,11 +196,21 @@ class AsyncClient(AsyncReads):
             self._written.saw(receipt.log_seq)
         return list(answer.receipts)
 
+    def _put(self, event: event_pb2.Event) -> None:
+        if self._outbox is not None and self._delivery is not None:
+            self._outbox.put(event, self._session.tenant)
+            self._delivery.wake()
+
     async def flush(self, timeout: float = _CLOSE_SECONDS) -> bool:
-        """Wait until the outbox's events are in the log or refused; False: after `timeout` seconds some still wait."""
+        """Wait until the outbox's events are in the log or refused; False: after `timeout` seconds some still wait.
+
+        Raises:
+            OutboxError: the outbox cannot be read.
+            ClientClosed: the client was closed.
+        """
         if self._delivery is None:
             return True
-        return await self._session.in_thread(self._delivery.flush, timeout)
+        return await self._session.in_thread_of_its_own(self._delivery.flush, timeout)
 
     def outbox_status(self) -> "OutboxStatus | None":
         """How the outbox stands. None: the client has none."""
@@ -211,18 +230,21 @@ class AsyncClient(AsyncReads):
             self._outbox.forget_refused([one.id for one in events])
 
     async def close(self, timeout: float = _CLOSE_SECONDS) -> bool:
-        """Deliver what waits, and end, within `timeout` seconds.
+        """Deliver what waits, and end, within `timeout` seconds. Again: nothing happens.
 
         Returns False if events still wait in the outbox: the next client with that file delivers them.
         """
-        ends = time.monotonic() + timeout
-        delivered = True
-        if self._delivery is not None and self._outbox is not None:
-            delivered = await self._session.in_thread(self._delivery.flush, timeout)
-            await self._session.in_thread(self._delivery.stop, max(0.0, ends - time.monotonic()))
-            self._outbox.close()
-        await self._session.close()
-        return delivered
+        if self._delivered is None:
+            self._delivered = False
+            try:
+                if self._delivery is not None and self._outbox is not None:
+                    ended = self._session.in_thread_of_its_own(_end, self._delivery, self._outbox, timeout)
+                    self._delivered = await ended
+                else:
+                    self._delivered = True
+            finally:
+                await self._session.close()
+        return self._delivered
 
     async def __aenter__(self) -> Self:
         return self
@@ -231,6 +253,19 @@ class AsyncClient(AsyncReads):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def _end(delivery: "Delivery", outbox: "Outbox", timeout: float) -> bool:
+    """Deliver what waits and close the outbox, within `timeout` seconds; whether nothing waits any more."""
+    ends = time.monotonic() + timeout
+    try:
+        return delivery.flush(timeout)
+    except OutboxError as error:
+        _log.error("%s", error)
+        return False
+    finally:
+        delivery.stop(ends - time.monotonic())
+        outbox.close(patience=ends - time.monotonic())
 
 
 def _open_outbox(

@@ -193,8 +193,7 @@ class AsyncReads:
     ) -> query_service_pb2.GetContextGraphResponse:
         """What is connected with a node, e.g. `("entity", "order:A-1")`, up to `max_depth` edges away (by default 1).
 
-        Raises:
-            NotFound: the tenant has no such node.
+        A node that the tenant does not have gives empty lists.
         """
         request = query_service_pb2.GetContextGraphRequest(
             node_type=node_type,

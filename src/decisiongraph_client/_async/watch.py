@@ -1,5 +1,6 @@
 """The log as it grows, over broken connections and restarted servers: each event once, in order."""
 
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
@@ -39,13 +40,15 @@ class AsyncWatch:
         renewed = False
         while True:
             try:
-                async for answer in self._session.stream(_methods.WATCH_EVENTS, self._request(), silence=self._silence):
-                    failures, renewed = 0, False
-                    if answer.HasField("heartbeat"):
-                        self._saw(answer.heartbeat.head_log_seq)
-                    elif answer.HasField("event"):
-                        self._saw(answer.event.log_seq)
-                        yield answer.event
+                answers = self._session.stream(_methods.WATCH_EVENTS, self._request(), silence=self._silence)
+                async with contextlib.aclosing(answers):
+                    async for answer in answers:
+                        failures, renewed = 0, False
+                        if answer.HasField("heartbeat"):
+                            self._saw(answer.heartbeat.head_log_seq)
+                        elif answer.HasField("event"):
+                            self._saw(answer.event.log_seq)
+                            yield answer.event
                 interruption: errors.TryAgain = errors.Unreachable("the service ended the watch")
             except errors.TryAgain as error:
                 interruption = error

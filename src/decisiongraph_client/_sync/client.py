@@ -1,6 +1,7 @@
 # Made of ../_async by tools/make_blocking_client.py: change it there.
 """The client: what an application holds, one for as long as it lives."""
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from decisiongraph_client._sync.reads import Reads
 from decisiongraph_client._sync.session import Session, TokenSource
 from decisiongraph_client._sync.trace import Trace, started
 from decisiongraph_client._written import Freshness, Written
-from decisiongraph_client.errors import ConfigurationError
+from decisiongraph_client.errors import ConfigurationError, OutboxError
 from decisiongraph_client.payloads import ActorLike, EntityLike
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from decisiongraph_client._outbox import Outbox, OutboxStatus, RefusedEvent
 
 _CLOSE_SECONDS: Final = 5.0
+
+_log = logging.getLogger("decisiongraph.client")
 
 
 class Client(Reads):
@@ -49,7 +52,7 @@ class Client(Reads):
         outbox_max_bytes: int = 256 * 1024 * 1024,
         on_refused: "Callable[[RefusedEvent], None] | None" = None,
     ) -> None:
-        """Set up. The service is called when something is asked or recorded, not before.
+        """Set up. The service is called when something is asked or recorded; before, if an outbox holds events.
 
         Args:
             server: `host:port`, or with `https://` or `http://` before it. Without a scheme: TLS, but for this machine
@@ -64,9 +67,10 @@ class Client(Reads):
             tls: Authority, and certificate of the client. Unset: by the address, with `DG_TLS_CA_FILE`.
             timeout: Seconds of a call, repetitions included, unless the call says otherwise.
             retries: How often and how soon a call is sent again.
-            reads: What reads include.
+            reads: What reads include. With an outbox always `latest`: which events are in the log is not known here.
             mask: Sees every text of a payload before it leaves the process or is written to the outbox.
-            outbox: A file for events that are not delivered yet. With it recording never waits for the service.
+            outbox: A file on a local disk for events that are not delivered yet. With it recording never waits for the
+                service. Processes of the same account may share it.
             outbox_max_bytes: Events of so many bytes may be in it.
             on_refused: With an outbox: is told, on a thread of the client's, what the service will never take.
 
@@ -76,15 +80,18 @@ class Client(Reads):
         endpoint = _settings.endpoint(server, tls)
         policy = retries or RetryPolicy()
         session = Session(endpoint, api_key=api_key, token=token, tenant=tenant, timeout=timeout, retries=policy)
-        super().__init__(session, Written(reads))
+        super().__init__(session, Written(reads if outbox is None else "latest"))
         self._origin = _events.Origin.of(producer, system, subsystem, actor)
         self._mask = mask
         self._outbox: Outbox | None = None
         self._delivery: Delivery | None = None
+        self._delivered: bool | None = None
         if outbox is not None:
             self._outbox, self._delivery = _open_outbox(
                 Path(outbox), outbox_max_bytes, on_refused, endpoint, api_key=api_key, token=token, tenant=tenant
             )
+            if self._outbox.waits():
+                self._delivery.wake()
 
     def trace(
         self,
@@ -106,11 +113,12 @@ class Client(Reads):
             title: What is decided, for people.
             primary_entity: What it is about: a message or (type, id).
             context: Circumstances, as names and texts.
-            trace_id: Unset: a new one.
+            trace_id: Unset: a new one, or, with a key, one made of it.
             actor: Who acts, unless an event says otherwise.
             tags: Labels of all events, unless an event says otherwise.
             correlation_id: Groups traces; of all events.
-            idempotency_key: Of the first event. Unset: a new one.
+            idempotency_key: Of the first event, and the last is given one that is made of it: name it where the whole
+                block may run again after a restart. Unset: a new one.
         """
         return Trace(
             self.append,
@@ -151,11 +159,12 @@ class Client(Reads):
             TryAgain: it is not known whether it was stored: append the same event again.
             MaskFailed: the masking hook failed; nothing left the process.
             OutboxFull: the outbox has no room.
+            OutboxError: the outbox cannot be written; nothing was accepted.
+            ClientClosed: the client was closed.
         """
         event = _events.masked(event, self._mask)
-        if self._outbox is not None and self._delivery is not None:
-            self._session.in_thread(self._outbox.put, event, self._session.tenant)
-            self._delivery.wake()
+        if self._outbox is not None:
+            self._session.in_thread(self._put, event)
             return None
         request = ingestion_service_pb2.AppendEventRequest(event=event)
         answer = self._session.call(_methods.APPEND_EVENT, request)
@@ -188,11 +197,21 @@ class Client(Reads):
             self._written.saw(receipt.log_seq)
         return list(answer.receipts)
 
+    def _put(self, event: event_pb2.Event) -> None:
+        if self._outbox is not None and self._delivery is not None:
+            self._outbox.put(event, self._session.tenant)
+            self._delivery.wake()
+
     def flush(self, timeout: float = _CLOSE_SECONDS) -> bool:
-        """Wait until the outbox's events are in the log or refused; False: after `timeout` seconds some still wait."""
+        """Wait until the outbox's events are in the log or refused; False: after `timeout` seconds some still wait.
+
+        Raises:
+            OutboxError: the outbox cannot be read.
+            ClientClosed: the client was closed.
+        """
         if self._delivery is None:
             return True
-        return self._session.in_thread(self._delivery.flush, timeout)
+        return self._session.in_thread_of_its_own(self._delivery.flush, timeout)
 
     def outbox_status(self) -> "OutboxStatus | None":
         """How the outbox stands. None: the client has none."""
@@ -212,18 +231,21 @@ class Client(Reads):
             self._outbox.forget_refused([one.id for one in events])
 
     def close(self, timeout: float = _CLOSE_SECONDS) -> bool:
-        """Deliver what waits, and end, within `timeout` seconds.
+        """Deliver what waits, and end, within `timeout` seconds. Again: nothing happens.
 
         Returns False if events still wait in the outbox: the next client with that file delivers them.
         """
-        ends = time.monotonic() + timeout
-        delivered = True
-        if self._delivery is not None and self._outbox is not None:
-            delivered = self._session.in_thread(self._delivery.flush, timeout)
-            self._session.in_thread(self._delivery.stop, max(0.0, ends - time.monotonic()))
-            self._outbox.close()
-        self._session.close()
-        return delivered
+        if self._delivered is None:
+            self._delivered = False
+            try:
+                if self._delivery is not None and self._outbox is not None:
+                    ended = self._session.in_thread_of_its_own(_end, self._delivery, self._outbox, timeout)
+                    self._delivered = ended
+                else:
+                    self._delivered = True
+            finally:
+                self._session.close()
+        return self._delivered
 
     def __enter__(self) -> Self:
         return self
@@ -232,6 +254,19 @@ class Client(Reads):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _end(delivery: "Delivery", outbox: "Outbox", timeout: float) -> bool:
+    """Deliver what waits and close the outbox, within `timeout` seconds; whether nothing waits any more."""
+    ends = time.monotonic() + timeout
+    try:
+        return delivery.flush(timeout)
+    except OutboxError as error:
+        _log.error("%s", error)
+        return False
+    finally:
+        delivery.stop(ends - time.monotonic())
+        outbox.close(patience=ends - time.monotonic())
 
 
 def _open_outbox(

@@ -1,9 +1,12 @@
 # Made of ../_async by tools/make_blocking_client.py: change it there.
 """One caller's calls: token, tenant, deadline and repetition are here, so that every call has them."""
 
+import contextlib
+import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, ParamSpec, TypeAlias, TypeVar
 
@@ -23,6 +26,17 @@ TokenSource: TypeAlias = str | Callable[[], str]
 
 _REFRESH_SHARE: Final = 0.8
 """A token is exchanged for a new one after this share of its life."""
+_REFRESH_AGAIN_SECONDS: Final = 2.0
+_LEAST_LIFE_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Issued:
+    """A token that was exchanged for the API key; times of the monotonic clock."""
+
+    token: str = field(repr=False)
+    refresh_at: float
+    ends_at: float
 
 
 class Session:
@@ -42,25 +56,29 @@ class Session:
         """Set up; nothing is called yet.
 
         Raises:
-            ConfigurationError: neither or both of `api_key` and `token` are given.
+            ConfigurationError: neither or both of `api_key` and `token` are given, or something cannot be sent.
         """
         if api_key is not None and token is not None:
             raise errors.ConfigurationError("give api_key or token, not both")
         if api_key is None and token is None:
             token = environment.get("DG_TOKEN")
             api_key = None if token else environment.get("DG_API_KEY")
+        # Secrets are read from files, which end with a line break.
+        api_key = (api_key or "").strip()
+        token = token if callable(token) else (token or "").strip()
         if not api_key and not token:
             raise errors.ConfigurationError(
                 "say who calls: Client(..., api_key=...) or token=..., or the variable DG_API_KEY or DG_TOKEN"
             )
-        self.tenant = tenant or environment.get("DG_TENANT")
+        if not 0 < timeout < math.inf:
+            raise errors.ConfigurationError(f"timeout={timeout!r} must be a number of seconds above 0")
+        self.tenant = _sendable(tenant or environment.get("DG_TENANT") or "", "tenant") or None
         self.timeout = timeout
         self._transport = SyncTransport(endpoint)
         self._retries = retries
-        self._api_key = api_key
-        self._given = token
-        self._issued: str | None = None
-        self._refresh_at = 0.0
+        self._api_key = api_key or None
+        self._given = token if callable(token) else _sendable(token, "token") or None
+        self._issued: _Issued | None = None
         self._closed = False
 
     def call(
@@ -77,14 +95,16 @@ class Session:
         renewed = False
         while True:
             attempt += 1
+            token = ""
             try:
-                metadata = self._metadata(method, ends, tenant)
+                token = self._token(method, ends)
+                metadata = self._metadata(token, tenant)
                 return self._transport.unary(method, request, metadata, max(0.0, ends - time.monotonic()))
             except errors.Unauthenticated:
-                if renewed or self._issued is None or method.public:
+                if renewed or not self._renews(token):
                     raise
                 # The keys of the service may have changed, or its clock is ahead of ours.
-                renewed, self._issued = True, None
+                renewed = True
             except errors.ServiceError as error:
                 left = ends - time.monotonic()
                 wait = self._retries.delay(error, attempt, repeatable=method.repeatable, left=left)
@@ -92,28 +112,34 @@ class Session:
                     raise
                 self._transport.sleep(wait)
 
-    def stream(self, method: Method[Answer], request: Message, *, silence: float) -> Iterator[Answer]:
+    def stream(self, method: Method[Answer], request: Message, *, silence: float) -> Generator[Answer, None]:
         """The answers to one request until the service ends them, or `silence` seconds pass without one.
 
         Raises:
             ServiceError: they ended otherwise.
             ClientClosed: the client was closed.
         """
-        metadata = self._metadata(method, time.monotonic() + self.timeout, None)
+        token = self._token(method, time.monotonic() + self.timeout)
         try:
-            for answer in self._transport.stream(method, request, metadata, silence):
-                yield answer
+            answers = self._transport.stream(method, request, self._metadata(token, None), silence)
+            with contextlib.closing(answers):
+                for answer in answers:
+                    yield answer
         except errors.Unauthenticated:
-            self._issued = None
+            self._renews(token)
             raise
 
     def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait, but not beyond the end of the client."""
         self._transport.sleep(seconds)
 
     def in_thread(self, function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
         """Call what blocks, without holding up the others."""
         return self._transport.in_thread(function, *args, **kwargs)
+
+    def in_thread_of_its_own(self, function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        """Call what blocks for long: it begins at once, however many threads are busy."""
+        return self._transport.in_thread_of_its_own(function, *args, **kwargs)
 
     def close(self) -> None:
         """End all calls; later ones are refused."""
@@ -125,36 +151,58 @@ class Session:
         """Whether another token can be had when one is refused."""
         return self._api_key is not None or callable(self._given)
 
-    def _metadata(self, method: Method[Answer], ends: float, tenant: str | None) -> list[tuple[str, str]]:
-        if self._closed:
-            raise errors.ClientClosed("the client was closed; make a new one")
-        if method.public:
+    def _renews(self, token: str) -> bool:
+        """Whether the next call will have another token than this one, which was refused."""
+        if self._issued is not None and self._issued.token == token:
+            self._issued = None
+        return bool(token) and self.may_renew
+
+    def _metadata(self, token: str, tenant: str | None) -> list[tuple[str, str]]:
+        if not token:
             return []
-        token = self._token(ends)
         metadata = [("authorization", f"Bearer {token}")]
         tenant = tenant or self.tenant
         if tenant:
             metadata.append(("x-tenant-id", tenant))
         return metadata
 
-    def _token(self, ends: float) -> str:
-        if self._given is not None:
-            return self._given if isinstance(self._given, str) else self._given()
+    def _token(self, method: Method[Answer], ends: float) -> str:
+        """The token for a call, empty if it needs none."""
+        if self._closed:
+            raise errors.ClientClosed("the client was closed; make a new one")
+        if method.public:
+            return ""
+        if callable(self._given):
+            return _sendable(self._given().strip(), "token")
+        if self._given:
+            return self._given
         issued = self._issued
-        if issued is not None and time.time() < self._refresh_at:
-            return issued
-        with self._transport.lock:
-            if self._issued is None or time.time() >= self._refresh_at:
-                self._exchange(ends)
-            if self._issued is None:
-                raise errors.Unauthenticated("the service gave no token for the API key")
-            return self._issued
+        if issued is not None and time.monotonic() < issued.refresh_at:
+            return issued.token
+        with self._transport.alone(ends - time.monotonic()):
+            issued = self._issued
+            if issued is None or time.monotonic() >= issued.refresh_at:
+                issued = self._issued = self._refreshed(issued, ends)
+            return issued.token
 
-    def _exchange(self, ends: float) -> None:
+    def _refreshed(self, issued: "_Issued | None", ends: float) -> "_Issued":
+        """A new token; or the old one, while it is valid and no new one is to be had."""
         request = access_service_pb2.IssueTokenRequest(api_key=self._api_key)
         left = max(0.0, ends - time.monotonic())
-        answer = self._transport.unary(_methods.ISSUE_TOKEN, request, (), left)
-        now = time.time()
-        life = datetime.fromisoformat(answer.expires_at).timestamp() - now
-        self._issued = answer.token
-        self._refresh_at = now + max(0.0, life) * _REFRESH_SHARE
+        try:
+            answer = self._transport.unary(_methods.ISSUE_TOKEN, request, (), left)
+        except errors.TryAgain:
+            if issued is None or time.monotonic() >= issued.ends_at:
+                raise
+            return replace(issued, refresh_at=time.monotonic() + _REFRESH_AGAIN_SECONDS)
+        # Clocks differ: a token that was just issued is good for a while whatever ours says.
+        life = max(_LEAST_LIFE_SECONDS, datetime.fromisoformat(answer.expires_at).timestamp() - time.time())
+        now = time.monotonic()
+        return _Issued(answer.token, now + life * _REFRESH_SHARE, now + life)
+
+
+def _sendable(text: str, name: str) -> str:
+    """The text, if metadata of a call may hold it."""
+    if not (text.isascii() and text.isprintable()):
+        raise errors.ConfigurationError(f"{name}: must be printable ASCII; look for line breaks or quotes from a file")
+    return text

@@ -2,7 +2,6 @@
 """One decision, recorded step by step."""
 
 import logging
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
@@ -28,7 +27,7 @@ class How(TypedDict, total=False):
     """When it happened. Unset: now."""
     idempotency_key: str
     """The same key for the same event is stored once. Unset: a new key, good for the client's own repetitions. Name it
-    where a step may be recorded again after a restart."""
+    where a step may be recorded again after a restart; ids that are left out are then made of it."""
     causation_event_id: str
     """Id of the event that caused this one."""
     tags: Sequence[str]
@@ -61,7 +60,7 @@ class Trace:
         correlation_id: str | None,
         idempotency_key: str | None,
     ) -> None:
-        self.trace_id = trace_id or str(uuid.uuid4())
+        self.trace_id = trace_id or _events.new_id(idempotency_key and f"trace/{origin.producer}/{idempotency_key}")
         self.finished = False
         """Whether this object has recorded the end."""
         self._sink = sink
@@ -104,7 +103,14 @@ class Trace:
         subject_id: str | None = None,
         **how: Unpack[How],
     ) -> Recorded:
-        """Record any event: a typed payload of the contract, or a dictionary with its `event_type`."""
+        """Record any event: a typed payload of the contract, or a dictionary with its `event_type`.
+
+        Raises:
+            TypeError, ValueError: the dictionary holds what the contract cannot; the message says where.
+        """
+        # Of keywords that are collected and handed on, the language itself checks no name.
+        for name in how.keys() - How.__annotations__.keys():
+            raise TypeError(f"{name}: there is no such argument; there are {', '.join(How.__annotations__)}")
         event = _events.make(
             self._origin,
             self.trace_id,
@@ -133,7 +139,7 @@ class Trace:
         **how: Unpack[How],
     ) -> Recorded:
         """The decision read something: where, and what it said. `input_id` is made if it is left out."""
-        input_id = input_id or _new_id("input")
+        input_id = input_id or self._new_id("input", how)
         source = payload_pb2.InputSource(system=system, object_type=object_type, object_id=object_id, locator=locator)
         return self.record(
             payload_pb2.InputObservedPayload(input_id=input_id, source=source, facts=payloads.facts_of(facts)),
@@ -189,7 +195,7 @@ class Trace:
         **how: Unpack[How],
     ) -> Recorded:
         """Somebody asked to deviate from a policy. Pass what this returns to `record_approval`."""
-        exception_id = exception_id or _new_id("exception")
+        exception_id = exception_id or self._new_id("exception", how)
         return self.record(
             payload_pb2.ExceptionRequestedPayload(
                 exception_id=exception_id, policy=payloads.policy_of(policy), reason=reason, evidence=evidence
@@ -221,7 +227,7 @@ class Trace:
             subject_type="exception" if exception is not None else "action",
             subject_id=subject(exception if exception is not None else action or ""),
         )
-        approval_id = approval_id or _new_id("approval")
+        approval_id = approval_id or self._new_id("approval", how)
         who = payloads.actor_of(approver)
         # An approval is the approver's act, whoever writes it down.
         how.setdefault("actor", who)
@@ -265,7 +271,7 @@ class Trace:
         **how: Unpack[How],
     ) -> Recorded:
         """Something shall be done. Pass what this returns to `commit_action`."""
-        action_id = action_id or _new_id("action")
+        action_id = action_id or self._new_id("action", how)
         return self.record(
             payload_pb2.ActionProposedPayload(
                 action_id=action_id,
@@ -305,12 +311,19 @@ class Trace:
         **how: Unpack[How],
     ) -> Recorded:
         """The decision is over; the trace takes no further events. The block's end does this by itself."""
+        if self._start_key is not None:
+            # A program that records the whole block again ends it by the same event.
+            how.setdefault("idempotency_key", self._new_id("finish", {"idempotency_key": self._start_key}))
         recorded = self.record(
             payload_pb2.TraceFinishedPayload(outcome=outcome, summary=summary),
             **how,
         )
         self.finished = True
         return recorded
+
+    def _new_id(self, kind: str, how: How) -> str:
+        key = how.get("idempotency_key")
+        return f"{kind}-{_events.new_id(key and f'{kind}/{self.trace_id}/{key}')}"
 
 
 def started(
@@ -320,7 +333,3 @@ def started(
     return payload_pb2.TraceStartedPayload(
         workflow=workflow, title=title, primary_entity=payloads.entity_of(primary_entity), context=context
     )
-
-
-def _new_id(kind: str) -> str:
-    return f"{kind}-{uuid.uuid4().hex[:12]}"

@@ -1,6 +1,7 @@
 # Made of ../_async by tools/make_blocking_client.py: change it there.
 """The log as it grows, over broken connections and restarted servers: each event once, in order."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -40,13 +41,15 @@ class Watch:
         renewed = False
         while True:
             try:
-                for answer in self._session.stream(_methods.WATCH_EVENTS, self._request(), silence=self._silence):
-                    failures, renewed = 0, False
-                    if answer.HasField("heartbeat"):
-                        self._saw(answer.heartbeat.head_log_seq)
-                    elif answer.HasField("event"):
-                        self._saw(answer.event.log_seq)
-                        yield answer.event
+                answers = self._session.stream(_methods.WATCH_EVENTS, self._request(), silence=self._silence)
+                with contextlib.closing(answers):
+                    for answer in answers:
+                        failures, renewed = 0, False
+                        if answer.HasField("heartbeat"):
+                            self._saw(answer.heartbeat.head_log_seq)
+                        elif answer.HasField("event"):
+                            self._saw(answer.event.log_seq)
+                            yield answer.event
                 interruption: errors.TryAgain = errors.Unreachable("the service ended the watch")
             except errors.TryAgain as error:
                 interruption = error

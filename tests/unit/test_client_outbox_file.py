@@ -1,0 +1,383 @@
+"""The outbox's file: made safely, told from other files, kept through full disks, kills and forks, closed in time."""
+
+import contextlib
+import functools
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from decisiongraph.v1.event_pb2 import Event
+from decisiongraph_client import errors
+from decisiongraph_client._outbox import Outbox
+
+BIG: Final = 100 * 1024 * 1024
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "folder" / "outbox.db"
+
+
+@pytest.fixture
+def outbox(path: Path) -> Iterator[Outbox]:
+    opened = Outbox(path, max_bytes=BIG)
+    yield opened
+    opened.close()
+
+
+def event_of(number: int, filling: int = 0) -> Event:
+    return Event(event_id=str(number), trace_id="x" * filling)
+
+
+def ids(outbox: Outbox) -> list[str]:
+    return [one.event.event_id for one in outbox.first(events=100_000, size_bytes=BIG)]
+
+
+def run(code: str, *arguments: str) -> subprocess.Popen[str]:
+    """A program of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ended_well(program: "subprocess.Popen[str]") -> str:
+    out, err = program.communicate(timeout=60)
+    assert program.returncode == 0, err
+    return out
+
+
+def test_only_its_owner_reads_it(path: Path, outbox: Outbox) -> None:
+    outbox.put(event_of(1), None)
+    files = sorted(path.parent.iterdir())
+    assert [file.name for file in files] == ["outbox.db", "outbox.db-shm", "outbox.db-wal"]
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+
+
+def test_the_mode_of_an_older_file_is_mended(path: Path, outbox: Outbox) -> None:
+    path.chmod(0o666)
+    outbox.put(event_of(1), None)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_each_event_is_synced_before_it_counts(outbox: Outbox) -> None:
+    outbox.put(event_of(1), None)
+    assert outbox._connection is not None
+    assert outbox._connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert outbox._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+@pytest.mark.parametrize("content", [b"some text that is longer than a header of SQLite has " * 3, b"\0" * 5_000])
+def test_a_file_of_another_kind_is_refused_and_left_as_it_is(path: Path, content: bytes) -> None:
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(errors.ConfigurationError, match="move it away"):
+        Outbox(path, max_bytes=BIG)
+    assert path.read_bytes() == content
+
+
+def test_a_database_of_something_else_is_refused_and_left_as_it_is(path: Path) -> None:
+    path.parent.mkdir()
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE waiting (id INTEGER)")
+    before = path.read_bytes()
+    with pytest.raises(errors.ConfigurationError, match="something else; name another file"):
+        Outbox(path, max_bytes=BIG)
+    assert path.read_bytes() == before
+
+
+def test_an_outbox_of_another_version_is_refused(path: Path, outbox: Outbox) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA user_version = 7")
+    with pytest.raises(errors.ConfigurationError, match="format 7"):
+        Outbox(path, max_bytes=BIG)
+
+
+def test_an_empty_file_becomes_an_outbox(path: Path) -> None:
+    path.parent.mkdir()
+    path.touch()
+    outbox = Outbox(path, max_bytes=BIG)
+    outbox.put(event_of(1), None)
+    assert ids(outbox) == ["1"]
+    outbox.close()
+
+
+@pytest.mark.parametrize("place", ["header", "middle", "end"])
+def test_a_damaged_outbox_is_refused_with_what_to_do(path: Path, outbox: Outbox, place: str) -> None:
+    for number in range(200):
+        outbox.put(event_of(number, 300), None)
+    outbox.close()
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek({"header": 0, "middle": size // 2 // 4096 * 4096, "end": size - 4096}[place])
+        file.write(b"\xff" * 4096)
+    with pytest.raises(errors.ConfigurationError, match=r"move it away.*a\s+new one is made"):
+        Outbox(path, max_bytes=BIG)
+
+
+def test_a_truncated_outbox_is_refused(path: Path, outbox: Outbox) -> None:
+    for number in range(200):
+        outbox.put(event_of(number, 300), None)
+    outbox.close()
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(errors.ConfigurationError, match="move it away"):
+        Outbox(path, max_bytes=BIG)
+
+
+def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(errors.ConfigurationError, match="cannot be opened"):
+        Outbox(tmp_path / "file" / "outbox.db", max_bytes=BIG)
+    with pytest.raises(errors.ConfigurationError, match="cannot be opened"):
+        Outbox(tmp_path, max_bytes=BIG)
+    with pytest.raises(errors.ConfigurationError, match="outbox_max_bytes"):
+        Outbox(tmp_path / "outbox.db", max_bytes=0)
+
+
+def test_a_full_outbox_says_what_fills_it(path: Path) -> None:
+    outbox = Outbox(path, max_bytes=100)
+    number = outbox.put(event_of(1, 40), None)
+    outbox.refuse(number, "SCHEMA_VIOLATION", "wrong")
+    with pytest.raises(errors.OutboxFull, match=r"1 events among them that the service refused"):
+        outbox.put(event_of(2, 60), None)
+    outbox.close()
+
+
+def test_a_full_disk_loses_nothing_that_was_accepted(outbox: Outbox) -> None:
+    accepted = [str(number) for number in range(20) if outbox.put(event_of(number, 1_000), None)]
+    assert outbox._connection is not None
+    (pages,) = outbox._connection.execute("PRAGMA page_count").fetchone()
+    outbox._connection.execute(f"PRAGMA max_page_count = {pages + 5}")
+    more = iter(range(20, 100))
+
+    def put_more() -> None:
+        for number in more:
+            outbox.put(event_of(number, 1_000), None)
+            accepted.append(str(number))
+
+    with pytest.raises(errors.OutboxError, match="make room on the disk") as raised:
+        put_more()
+    assert type(raised.value) is errors.OutboxError
+    assert ids(outbox) == accepted
+    outbox.delivered([one.id for one in outbox.first(events=10, size_bytes=BIG)])
+    outbox.put(event_of(100, 1_000), None)
+    assert ids(outbox) == [*accepted[10:], "100"]
+    assert outbox.status().size_bytes == sum(one.event.ByteSize() for one in outbox.first(events=999, size_bytes=BIG))
+
+
+def test_a_file_system_without_room_loses_nothing_that_was_accepted(path: Path, outbox: Outbox) -> None:
+    """The system refuses to let any file grow: the write-ahead log first."""
+    code = """
+        import resource, signal, sys
+        from pathlib import Path
+        from decisiongraph.v1.event_pb2 import Event
+        from decisiongraph_client import errors
+        from decisiongraph_client._outbox import Outbox
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        outbox = Outbox(Path(sys.argv[1]), max_bytes=10**9)
+        outbox.put(Event(event_id="0", trace_id="x" * 1_000), None)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+        print(0)
+        for number in range(1, 10_000):
+            try:
+                outbox.put(Event(event_id=str(number), trace_id="x" * 1_000), None)
+            except errors.OutboxError as error:
+                assert not isinstance(error, errors.OutboxFull), error
+                sys.exit(0)
+            print(number)
+        sys.exit(1)
+    """
+    accepted = ended_well(run(code, str(path))).split()
+    assert len(accepted) > 10
+    assert ids(outbox) == accepted
+
+
+def test_processes_that_begin_together_share_it(path: Path, outbox: Outbox) -> None:
+    outbox.close()
+    path.unlink()
+    code = """
+        import sys, time
+        from pathlib import Path
+        from decisiongraph.v1.event_pb2 import Event
+        from decisiongraph_client._outbox import Outbox
+
+        time.sleep(max(0, float(sys.argv[2]) - time.time()))
+        outbox = Outbox(Path(sys.argv[1]), max_bytes=10**9)
+        for number in range(20):
+            outbox.put(Event(event_id=f"{sys.argv[3]}/{number}"), None)
+    """
+    programs = [run(code, str(path), str(time.time() + 1.5), str(n)) for n in range(6)]
+    for program in programs:
+        ended_well(program)
+    found = ids(Outbox(path, max_bytes=BIG))
+    assert sorted(found) == sorted(f"{n}/{number}" for n in range(6) for number in range(20))
+    for n in range(6):
+        assert [one for one in found if one.startswith(f"{n}/")] == [f"{n}/{number}" for number in range(20)]
+
+
+def test_threads_share_it(outbox: Outbox) -> None:
+    def put(first: int) -> None:
+        for number in range(first, first + 50):
+            outbox.put(event_of(number), None)
+
+    threads = [threading.Thread(target=put, args=(n * 50,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = ids(outbox)
+    assert len(found) == len(set(found)) == 200
+
+
+def test_after_the_end_nothing_is_taken(outbox: Outbox) -> None:
+    outbox.close()
+    outbox.close()
+    for call in (lambda: outbox.put(event_of(1), None), outbox.status, outbox.waits):
+        with pytest.raises(errors.ClientClosed):
+            call()
+
+
+@contextlib.contextmanager
+def held(outbox: Outbox) -> Iterator[None]:
+    """Another thread uses the file inside this block, for instance because another process keeps it waiting."""
+    with outbox._lock:
+        yield
+
+
+@pytest.mark.parametrize(
+    ("call", "answer"),
+    [
+        (lambda outbox: outbox.waits(patience=0.05), True),
+        (lambda outbox: outbox.waits(7, patience=-1.5), True),
+        (lambda outbox: outbox.last(patience=0.0), None),
+        (lambda outbox: outbox.close(patience=0.05), None),
+    ],
+)
+def test_who_has_no_time_is_not_held_up(outbox: Outbox, call: Callable[[Outbox], object], answer: object) -> None:
+    with held(outbox):
+        begin = time.monotonic()
+        assert call(outbox) is answer
+        assert time.monotonic() - begin < 1
+
+
+def test_readers_do_not_wait_for_a_writer(path: Path, outbox: Outbox) -> None:
+    outbox.put(event_of(1), None)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        begin = time.monotonic()
+        assert ids(outbox) == ["1"]
+        assert outbox.waits()
+        assert outbox.status().waiting == 1
+        assert time.monotonic() - begin < 1
+
+
+def test_an_outbox_that_was_closed_during_a_call_closes_its_file(outbox: Outbox) -> None:
+    outbox.put(event_of(1), None)
+    with held(outbox):
+        outbox.close(patience=0.0)
+        assert outbox._connection is not None
+    with pytest.raises(errors.ClientClosed):
+        outbox.put(event_of(2), None)
+    assert outbox._connection is None
+
+
+def in_child(work: Callable[[], object]) -> int:
+    """A forked child that does this, by its id; its exit code is 0 if it did not fail."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        except BaseException as error:  # noqa: BLE001 - a child must end here
+            os.write(2, repr(error).encode())
+        os._exit(code)
+    return child
+
+
+def wait_for(child: int) -> int:
+    for _ in range(300):
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.05)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return -99
+
+
+def test_parent_and_children_share_it(outbox: Outbox) -> None:
+    outbox.put(event_of(0), None)
+
+    def put(first: int) -> None:
+        for n in range(20):
+            outbox.put(event_of(first + n), None)
+
+    children = [in_child(functools.partial(put, 100 * n)) for n in (1, 2, 3)]
+    put(0)
+    assert [wait_for(child) for child in children] == [0, 0, 0]
+    assert sorted(ids(outbox)) == sorted([str(100 * c + n) for c in range(4) for n in range(20)] + ["0"])
+
+
+def test_what_a_child_puts_in_outlives_the_parents_end(path: Path) -> None:
+    """SQLite lets the last connection remove the write-ahead log: a parent must not think that it is the last."""
+    code = """
+        import os, sys
+        from pathlib import Path
+        from decisiongraph.v1.event_pb2 import Event
+        from decisiongraph_client._outbox import Outbox
+
+        outbox = Outbox(Path(sys.argv[1]), max_bytes=10**9)
+        outbox.put(Event(event_id="parent"), None)
+        from_child, to_parent = os.pipe()
+        from_parent, to_child = os.pipe()
+        if os.fork() == 0:
+            outbox.put(Event(event_id="child 1"), None)
+            os.write(to_parent, b"x")
+            os.read(from_parent, 1)
+            outbox.put(Event(event_id="child 2"), None)
+            os._exit(0)
+        os.read(from_child, 1)
+        outbox.close()
+        os.write(to_child, b"x")
+        os.wait()
+    """
+    ended_well(run(code, str(path)))
+    reader = Outbox(path, max_bytes=BIG)
+    assert ids(reader) == ["parent", "child 1", "child 2"]
+    reader.close()
+
+
+def test_a_fork_in_the_middle_of_a_transaction_of_another_thread_waits_for_its_end(outbox: Outbox) -> None:
+    inside, goes_on = threading.Event(), threading.Event()
+
+    def long() -> None:
+        with outbox._transaction() as connection:
+            connection.execute("UPDATE size SET bytes = bytes + 1")
+            inside.set()
+            goes_on.wait(10)
+            connection.execute("UPDATE size SET bytes = bytes - 1")
+
+    thread = threading.Thread(target=long)
+    thread.start()
+    inside.wait(10)
+    threading.Timer(0.3, goes_on.set).start()
+    child = in_child(lambda: outbox.put(event_of(1), None))
+    assert goes_on.is_set(), "the fork came in the middle"
+    assert wait_for(child) == 0
+    thread.join()
+    assert ids(outbox) == ["1"]
