@@ -1,30 +1,44 @@
 """The `decisiongraph` command: the list of its commands. Each imports what it needs when it runs."""
 
-import typer
+from decisiongraph_service.cli import (
+    admin,
+    db,
+    envoy_config,
+    failure,
+    migrate,
+    projections,
+    replay,
+    run,
+    serve,
+    token,
+    token_keys,
+)
+from decisiongraph_service.cli.group import Group
 
-from decisiongraph_service.cli import admin, check, envoy_config, migrate, projections, run, serve, token, token_keys
-
-app = typer.Typer(
+app = Group(
     name="decisiongraph",
     help="Records the decisions of AI agents and automation, and answers afterwards what happened and why.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("run")(run.run)
-app.command("serve")(serve.serve)
-app.command("migrate")(migrate.migrate)
-app.command("check-log")(check.check_log)
-app.command("envoy-config")(envoy_config.envoy_config)
-app.command("token")(token.token)
+app.add("run", run.run)
+app.add("serve", serve.serve)
+app.add("migrate", migrate.migrate)
+app.add_typer(db.app, name="db")
+app.add("check-log", db.check, hidden=True)
+app.add("envoy-config", envoy_config.envoy_config)
+app.add("token", token.token)
 app.add_typer(token_keys.app, name="token-keys")
 app.add_typer(projections.app, name="projections")
+app.add_typer(replay.app, name="replay")
 app.add_typer(admin.app, name="admin")
 
 
 def main() -> None:
     """Run the command line."""
-    app()
+    try:
+        app()
+    except Exception as error:  # noqa: BLE001 - the outermost edge: one line, never a stack trace
+        failure.exit_with_error(error)
 
 
 if __name__ == "__main__":
