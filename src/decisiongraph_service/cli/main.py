@@ -12,6 +12,7 @@ from decisiongraph_service.cli import (
     serve,
     token,
     token_keys,
+    worker,
 )
 from decisiongraph_service.cli.group import Group
 
@@ -22,6 +23,7 @@ app = Group(
 )
 app.add("run", run.run)
 app.add("serve", serve.serve)
+app.add("worker", worker.worker)
 app.add("migrate", migrate.migrate)
 app.add_typer(db.app, name="db")
 app.add("check-log", db.check, hidden=True)

@@ -141,6 +141,8 @@ class Run:
                 **os.environ,
                 **{f"DG_{name.upper()}": str(getattr(settings, name)) for name in handed_on},
                 "DG_DATABASE_URL": url,
+                # Nobody else would here.
+                "DG_PROJECTOR_ENABLED": "true",
                 # So that its last lines are there when it is killed.
                 "PYTHONUNBUFFERED": "1",
             },

@@ -10,13 +10,15 @@ from decisiongraph_service.storage.database import Database
 class Readiness:
     """Checks what a request needs."""
 
-    def __init__(self, database: Database, *, needed_revision: str, projector_follows: Callable[[], bool]) -> None:
+    def __init__(
+        self, database: Database, *, needed_revision: str, projector_follows: Callable[[], bool] | None
+    ) -> None:
         """Set up.
 
         Args:
             database: What every request needs.
             needed_revision: The migration that this version works with.
-            projector_follows: Whether this process's projector is at work.
+            projector_follows: Whether this process's projector is at work. None: it has none, others project.
         """
         self._database = database
         self._projector_follows = projector_follows
@@ -29,6 +31,8 @@ class Readiness:
             StorageUnavailable: says which one fails.
         """
         await self.check_database()
+        if self._projector_follows is None:
+            return ["database", "migrations"]
         if not self._projector_follows():
             raise errors.StorageUnavailable("projector: it has ended; the log says why; restart this server")
         return ["database", "migrations", "projector"]

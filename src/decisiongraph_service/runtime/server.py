@@ -183,7 +183,9 @@ class Server:
             others,
         )
         readiness = Readiness(
-            database, needed_revision=revision, projector_follows=lambda: parts.projector.is_following
+            database,
+            needed_revision=revision,
+            projector_follows=(lambda: parts.projector.is_following) if settings.projector_enabled else None,
         )
         await readiness.check_database()
         await self._require_durable(database)
@@ -191,8 +193,9 @@ class Server:
         await parts.revocations.start()
         await asyncio.gather(parts.keys.start(), *(issuer.start() for issuer in parts.issuers))
         signal.start()
-        parts.projector.start()
-        parts.runner.start()
+        if settings.projector_enabled:
+            parts.projector.start()
+            parts.runner.start()
         pipeline = self._pipeline(parts)
         services = self._services(parts, readiness, page_tokens)
         if settings.grpc_own_port is None:
