@@ -63,12 +63,12 @@ class CommandLine:
         return json.loads(self.printed(*arguments, "--json", stdin=stdin, **variables))
 
     @contextmanager
-    def started(self, *arguments: str, **variables: str) -> "Iterator[subprocess.Popen[str]]":
-        """A command that goes on until it is stopped."""
+    def started(self, *arguments: str, stdin: bool = False, **variables: str) -> "Iterator[subprocess.Popen[str]]":
+        """A command that goes on until it is stopped; with `stdin` it reads what the test writes."""
         process = subprocess.Popen(
             [*COMMAND, *arguments],
             env=environment(**{"PYTHONUNBUFFERED": "1", **self.variables, **variables}),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -90,6 +90,8 @@ def command_line(service: Service, tenant: Tenant) -> CommandLine:
 def end(process: "subprocess.Popen[str]", number: signal.Signals) -> tuple[int, str, str]:
     """Send a signal; exit code, and what was printed since."""
     process.send_signal(number)
+    # Before its standard input is closed, which may end it otherwise.
+    process.wait(SECONDS)
     out, err = process.communicate(timeout=SECONDS)
     return process.returncode, out, err
 

@@ -10,8 +10,10 @@ from decisiongraph_service.cli import (
     replay,
     run,
     serve,
+    tail,
     token,
     token_keys,
+    trace,
     worker,
 )
 from decisiongraph_service.cli.group import Group
@@ -25,6 +27,8 @@ app.add("run", run.run)
 app.add("serve", serve.serve)
 app.add("worker", worker.worker)
 app.add("migrate", migrate.migrate)
+app.add("tail", tail.tail)
+app.add_typer(trace.app, name="trace")
 app.add_typer(db.app, name="db")
 app.add("check-log", db.check, hidden=True)
 app.add("envoy-config", envoy_config.envoy_config)

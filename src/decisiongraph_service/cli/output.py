@@ -31,7 +31,12 @@ def as_dict(message: "Message") -> dict[str, Any]:
 
 def print_json(value: Any) -> None:
     """Print a document: a dictionary, or a list of them."""
-    print(_json(value, sys.stdout, indent=2))
+    print(document(value))
+
+
+def document(value: Any) -> str:
+    """A document as it is printed."""
+    return _json(value, sys.stdout, indent=2)
 
 
 def print_json_line(value: Any, file: TextIO | None = None) -> None:
