@@ -2,6 +2,7 @@
 
 from decisiongraph_service.cli import (
     admin,
+    append,
     db,
     envoy_config,
     failure,
@@ -27,6 +28,7 @@ app.add("run", run.run)
 app.add("serve", serve.serve)
 app.add("worker", worker.worker)
 app.add("migrate", migrate.migrate)
+app.add("append", append.append)
 app.add("tail", tail.tail)
 app.add_typer(trace.app, name="trace")
 app.add_typer(db.app, name="db")
