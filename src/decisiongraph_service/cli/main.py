@@ -6,6 +6,7 @@ from decisiongraph_service.cli import (
     db,
     envoy_config,
     failure,
+    graph,
     migrate,
     projections,
     replay,
@@ -31,6 +32,7 @@ app.add("migrate", migrate.migrate)
 app.add("append", append.append)
 app.add("tail", tail.tail)
 app.add_typer(trace.app, name="trace")
+app.add("graph", graph.graph)
 app.add_typer(db.app, name="db")
 app.add("check-log", db.check, hidden=True)
 app.add("envoy-config", envoy_config.envoy_config)
