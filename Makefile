@@ -10,7 +10,7 @@ export UV_LINK_MODE ?= copy
 export UV_NO_PROGRESS ?= 1
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 run: .venv/.complete ## start everything and print how to call it; Ctrl-C stops it
 	@exec .venv/bin/decisiongraph run
@@ -36,6 +36,12 @@ generate: .venv/.complete ## write generated/ from proto/ (needs Go)
 	tools/generate.sh
 	.venv/bin/python tools/make_blocking_client.py
 
+docs: .venv/.complete ## build the documentation site into site/; what leads nowhere is an error
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+
+docs-serve: .venv/.complete ## show the documentation site on http://127.0.0.1:8000 while you write it
+	@NO_MKDOCS_2_WARNING=1 exec .venv/bin/mkdocs serve --dev-addr 127.0.0.1:8000
+
 bench: .venv/.complete ## measure ingestion beside its ceilings (needs Go)
 	.venv/bin/python -m bench.ingest
 
@@ -50,7 +56,7 @@ format: .venv/.complete ## format the code and the contract
 setup: .venv/.complete ## build the environment in .venv
 
 clean: ## remove environment and caches; the data in .run stays
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache third_party dist
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache third_party dist site
 
 .venv/.complete: uv.lock pyproject.toml
 	@[ -n "$(PYTHON)" ] || { echo "No Python found. Install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3.11"; exit 1; }
@@ -62,4 +68,4 @@ clean: ## remove environment and caches; the data in .run stays
 	@.venv/bin/python -m compileall -q src generated/python
 	@touch $@
 
-.PHONY: help run test check audit bench breaking generate format setup clean
+.PHONY: help run test check audit docs docs-serve bench breaking generate format setup clean

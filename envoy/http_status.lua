@@ -5,12 +5,17 @@ math.randomseed(os.time() + tonumber(string.sub(tostring({}), -6), 16))
 -- gRPC servers take 8 KiB of metadata, each counted with 32 bytes more; the rest is for what is added on the way.
 local MAX_HEADER_BYTES = 7168
 
+-- Answers are data for programs: no browser is to guess, frame, store or run them.
 local SECURITY_HEADERS = {
-  ["cache-control"] = "no-store",
-  ["content-security-policy"] = "default-src 'none'; frame-ancestors 'none'",
   ["referrer-policy"] = "no-referrer",
   ["x-content-type-options"] = "nosniff",
   ["x-frame-options"] = "DENY",
+}
+
+-- The server says otherwise for the pages for people and the files they need, and for nothing else (rpc/pages.py).
+local UNLESS_THE_SERVER_SAYS = {
+  ["cache-control"] = "no-store",
+  ["content-security-policy"] = "default-src 'none'; frame-ancestors 'none'",
 }
 
 local function is_grpc(headers)
@@ -68,8 +73,10 @@ function envoy_on_response(handle)
   if handle:headers():get("x-decisiongraph-edge") then remove_values(handle) end
   local headers = handle:headers()
   if not is_grpc(headers) then
-    -- Answers are data for programs: no browser is to guess, frame, store or run them.
     for name, value in pairs(SECURITY_HEADERS) do headers:replace(name, value) end
+    for name, value in pairs(UNLESS_THE_SERVER_SAYS) do
+      if headers:get(name) == nil then headers:replace(name, value) end
+    end
   end
   local status = headers:get("x-http-status")
   if status == nil then return end

@@ -93,7 +93,7 @@ def build(raw: Schema, contract: Contract, examples: Schema, version: str) -> Sc
             "description": DESCRIPTION,
             "license": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
         },
-        "servers": [{"url": "http://127.0.0.1:8080"}],
+        "servers": [{"url": "/", "description": "The service that this document was read from."}],
         "tags": [
             {"name": tag["name"], "description": text.wrapped(text.prose(tag["description"]))} for tag in raw["tags"]
         ],
@@ -108,7 +108,7 @@ def build(raw: Schema, contract: Contract, examples: Schema, version: str) -> Sc
                     "type": "http",
                     "scheme": "bearer",
                     "bearerFormat": "JWT",
-                    "description": "A token of `POST /api/v1/auth/token`.",
+                    "description": "A token of `POST /api/v1/auth/token`, without the word `Bearer`.",
                 }
             },
         },

@@ -5,7 +5,7 @@ names to values, whose types (`decimal`, `date`, ...) are told by the Python typ
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, TypeAlias
@@ -18,7 +18,7 @@ Value: TypeAlias = str | int | bool | Decimal | date | datetime | list[Any] | di
 EntityLike: TypeAlias = EntityRef | tuple[str, str]
 PolicyLike: TypeAlias = PolicyRef | tuple[str, str]
 ActorLike: TypeAlias = Actor | tuple[str, str]
-FactsLike: TypeAlias = Mapping[str, Value] | Iterable[Fact]
+FactsLike: TypeAlias = Mapping[str, Value] | Sequence[Fact]
 
 
 def entity(entity_type: str, entity_id: str, *, system: str | None = None) -> EntityRef:

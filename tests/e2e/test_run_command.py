@@ -135,6 +135,8 @@ def test_the_addresses_and_tokens_are_there_for_programs_and_for_nobody_else(run
     assert run.service["tenant"] == "demo"
     assert str(run.service["rest"]) in run.printed
     assert str(run.service["grpc"]) in run.printed
+    assert f"docs    {run.service['rest']}/docs" in run.printed
+    assert httpx.get(f"{run.service['rest']}/docs").status_code == 200
     assert all(run.token(role) in run.printed for role in ("reader", "writer", "admin"))
 
 

@@ -13,6 +13,7 @@ from tests import samples
 from tests.replaying import Projections
 
 from decisiongraph_service.domain import errors
+from decisiongraph_service.queries.readiness import Readiness
 from decisiongraph_service.runtime import ports, server
 from decisiongraph_service.storage import installation, migrations, projection_state
 from decisiongraph_service.storage.commit_signal import CommitSignal
@@ -124,9 +125,7 @@ async def test_a_server_does_not_start_on_a_database_without_migrations(empty_ur
 
 async def test_a_server_does_not_start_on_a_database_at_another_revision(empty_url: str, tmp_path: Path) -> None:
     await upgrade(empty_url)
-    owner = await asyncpg.connect(empty_url)
-    await owner.execute("UPDATE alembic_version SET version_num = '9999'")
-    await owner.close()
+    await later_migration(empty_url, revision="9999", oldest_server="9999")
     code, output = await serve(empty_url, tmp_path, DG_ALLOW_UNSAFE_DATABASE="true")
     assert code == 1
     assert "revision 9999" in output
@@ -192,3 +191,64 @@ async def test_projections_go_on_after_a_way_back_to_the_first_revision(empty_ur
     await projections.projector().catch_up(tenant_id)
     assert await projections.digests(tenant_id) == before
     await database.close()
+
+
+async def later_migration(url: str, *, revision: str, oldest_server: str) -> None:
+    """What a migration of a later version leaves behind."""
+    connection = await asyncpg.connect(url)
+    await connection.execute("UPDATE alembic_version SET version_num = $1", revision)
+    await connection.execute("UPDATE schema_compatibility SET oldest_server = $1", oldest_server)
+    await connection.close()
+
+
+async def ready(url: str) -> list[str]:
+    """The checks that a server of this version passes."""
+    needed = migrations.newest_revision(server.migrations_folder())
+    database = await Database.open(url, pool_size=1)
+    try:
+        return await Readiness(database, needed_revision=needed, projector_follows=lambda: True).check()
+    finally:
+        await database.close()
+
+
+async def test_a_server_goes_on_after_a_migration_that_only_adds(empty_url: str) -> None:
+    await upgrade(empty_url)
+    await later_migration(
+        empty_url, revision="9999", oldest_server=migrations.newest_revision(server.migrations_folder())
+    )
+
+    assert await ready(empty_url) == ["database", "migrations", "projector"]
+
+
+async def test_a_server_stops_being_ready_after_a_migration_that_needs_newer_ones(empty_url: str) -> None:
+    await upgrade(empty_url)
+    await later_migration(empty_url, revision="9999", oldest_server="9998")
+
+    with pytest.raises(errors.StorageUnavailable, match="revision 9999, which needs servers of revision 9998 or later"):
+        await ready(empty_url)
+
+
+async def test_the_newest_migration_says_which_servers_may_go_on(empty_url: str) -> None:
+    await upgrade(empty_url)
+    database = await Database.open(empty_url, pool_size=1)
+    oldest = await installation.fetch_oldest_server(database)
+    await database.close()
+
+    assert oldest <= migrations.newest_revision(server.migrations_folder())
+    assert oldest in {path.name[:4] for path in (server.migrations_folder() / "versions").glob("0*.py")}
+
+
+async def test_a_database_that_was_dropped_is_an_outage(empty_url: str, database_url: str) -> None:
+    await upgrade(empty_url)
+    database = await Database.open(empty_url, pool_size=1)
+    owner = await asyncpg.connect(database_url)
+    try:
+        await owner.execute(f"DROP DATABASE {empty_url.rpartition('/')[2]} WITH (FORCE)")
+        # The connection that was open breaks, and the next one finds no database.
+        for _ in range(2):
+            with pytest.raises(errors.StorageUnavailable):
+                await installation.ping(database)
+    finally:
+        await database.close()
+        await owner.execute(f"CREATE DATABASE {empty_url.rpartition('/')[2]}")
+        await owner.close()

@@ -15,7 +15,7 @@ from decisiongraph_service.projection import projector as projector_settings
 from decisiongraph_service.projection.projector import Projector
 from decisiongraph_service.queries.freshness import Freshness, FreshnessWait, ReadPosition
 from decisiongraph_service.queries.readiness import Readiness
-from decisiongraph_service.runtime import server
+from decisiongraph_service.runtime import embedded_postgres, server
 from decisiongraph_service.storage import migrations, projection_failures, projection_state
 from decisiongraph_service.storage import trace_summary as rows
 from decisiongraph_service.storage.commit_signal import CommitSignal
@@ -188,6 +188,19 @@ async def test_a_server_whose_projector_has_ended_is_not_ready(own: Database) ->
     ended = Readiness(own, needed_revision=revision, projector_follows=lambda: False)
     with pytest.raises(errors.StorageUnavailable, match="projector"):
         await ended.check()
+    assert await ready.states() == {"database": "ok", "migrations": "ok", "projector": "ok"}
+    assert await ended.states() == {"database": "ok", "migrations": "ok", "projector": "failing"}
+    older = Readiness(own, needed_revision="another", projector_follows=lambda: True)
+    assert await older.states() == {"database": "ok", "migrations": "failing", "projector": "ok"}
+
+
+async def test_a_database_that_is_gone_is_failing_and_its_migrations_unknown() -> None:
+    async with embedded_postgres.temporary_postgres() as postgres:
+        await migrations.upgrade(postgres.dsn, server.migrations_folder())
+        opened = await Database.open(postgres.dsn, pool_size=2)
+    ready = Readiness(opened, needed_revision="any", projector_follows=lambda: True)
+    assert await ready.states() == {"database": "failing", "migrations": "unknown", "projector": "ok"}
+    await opened.close()
 
 
 async def test_a_restarted_projector_goes_on_where_the_last_one_was(own: Database, signal: CommitSignal) -> None:

@@ -16,7 +16,10 @@ from decisiongraph_service.domain import errors
 from decisiongraph_service.rpc import contract
 from decisiongraph_service.rpc.interceptors.authentication import Gate
 
-PUBLIC = {"IssueToken", "GetJsonWebKeySet", "GetLiveness", "GetReadiness", "GetOpenApi", "GetDocs", "GetLandingPage"}
+PUBLIC = {
+    *("IssueToken", "GetJsonWebKeySet"),
+    *("GetLiveness", "GetReadiness", "GetOpenApi", "GetDocs", "GetDocsAsset", "GetLandingPage"),
+}
 
 
 class Declaring:

@@ -19,7 +19,10 @@ _STREAM_NOTE = (
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """The examples of one rpc: named request bodies, and one answer (for streams a list of lines)."""
+    """The examples of one rpc: parameters, named request bodies, and one answer.
+
+    The answer is a list of lines for streams, and one text for each content type for `google.api.HttpBody`.
+    """
 
     parameters: dict[str, Any]
     requests: dict[str, Any]
@@ -34,7 +37,8 @@ def operation(raw: Schema, rpc: Rpc, route: Route, contract: Contract, examples:
     result: Schema = {
         "tags": raw["tags"],
         "operationId": rpc.name if position == 0 else f"{rpc.name}{position + 1}",
-        "summary": text.first_sentence(description),
+        # Summaries are plain text, descriptions Markdown.
+        "summary": text.first_sentence(description).replace("`", ""),
         "description": _description(description, rpc, route),
         "security": [] if rpc.public else [{SECURITY_SCHEME: []}],
         "parameters": [*_header_parameters(rpc), *parameters],
@@ -42,7 +46,7 @@ def operation(raw: Schema, rpc: Rpc, route: Route, contract: Contract, examples:
     if route.body:
         result["requestBody"] = _request_body(rpc, route, contract, examples)
     names = _error_names(rpc, route, contract, _texts(raw))
-    result["responses"] = {"200": _success(rpc, route, examples), **errors.error_responses(names)}
+    result["responses"] = {"200": _success(rpc, examples), **errors.error_responses(names)}
     return {key: value for key, value in result.items() if value or key == "security"}
 
 
@@ -153,19 +157,18 @@ def _request_body(rpc: Rpc, route: Route, contract: Contract, examples: Examples
     }
 
 
-def _success(rpc: Rpc, route: Route, examples: Examples) -> Schema:
-    description, content_type, schema = "Success.", "application/json", schemas.reference(rpc.response)
-    shown = {"answer": examples.response}
-    if rpc.response == HTTP_BODY:
-        content_type = "application/yaml" if route.path.endswith(".yaml") else "text/html"
-        schema = {"type": "string"}
+def _success(rpc: Rpc, examples: Examples) -> Schema:
+    description, shown = "Success.", {"answer": examples.response}
     if rpc.streams:
         description = _STREAM_NOTE
         shown = {f"line_{number}": line for number, line in enumerate(examples.response, start=1)}
+    content = {"application/json": {"schema": schemas.reference(rpc.response)} | _named_examples(shown)}
+    if rpc.response == HTTP_BODY:
+        content = {kind: {"schema": {"type": "string"}, "example": text} for kind, text in examples.response.items()}
     return {
         "description": description,
         "headers": {"x-request-id": {"$ref": "#/components/headers/x-request-id"}},
-        "content": {content_type: {"schema": schema} | _named_examples(shown)},
+        "content": content,
     }
 
 

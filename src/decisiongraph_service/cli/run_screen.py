@@ -82,6 +82,7 @@ def welcome(rest: str, grpc: str, tenant: str, trace: str, tokens: Mapping[str, 
     return "\n".join(
         (
             f"REST    {rest}",
+            f"docs    {rest}/docs",
             f"gRPC    {grpc}",
             f"tenant  {tenant}",
             "",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from decisiongraph_client._methods import Method
     from decisiongraph_client._sync.session import Session
 
+SERVER_VARIABLE: Final = options.SERVER_VARIABLE
 TOKEN_VARIABLE: Final = "DG_TOKEN"  # noqa: S105 - the name of a variable
 KEY_VARIABLE: Final = "DG_API_KEY"
 _ADMIN_SECONDS: Final = 30.0
@@ -186,7 +187,7 @@ def _running(path: Path) -> dict[str, Any] | None:
 def _nowhere(path: Path) -> str:
     return (
         f"no service: {path} does not exist, so none runs from this folder; start it with `make run`, or set "
-        f"{options.SERVER_VARIABLE} (host:port of the gRPC server) and {KEY_VARIABLE} (an API key) or "
+        f"{SERVER_VARIABLE} (host:port of the gRPC server) and {KEY_VARIABLE} (an API key) or "
         f"{TOKEN_VARIABLE} (a token) of an account with the roles that the command needs"
     )
 

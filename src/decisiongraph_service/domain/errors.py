@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-_OF_THE_INSTALLATION = ("tenant", "service account", "key")
+_OF_THE_INSTALLATION = ("tenant", "service account", "key", "file")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,15 +6,20 @@ decided for.
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from opentelemetry.trace import Span
+
 from decisiongraph_service.domain import errors
 from decisiongraph_service.domain.append_batch import BatchPlan, Placed, Refusal
 from decisiongraph_service.domain.events import CheckedEvent
 from decisiongraph_service.domain.vocabulary import TenantId
+from decisiongraph_service.observer import Observer
+from decisiongraph_service.spans import Spans
 from decisiongraph_service.storage import event_log
 from decisiongraph_service.storage.commit_signal import CommitSignal
 from decisiongraph_service.storage.database import Database, TenantTransaction
@@ -44,6 +49,7 @@ class _Submission:
     events: Sequence[CheckedEvent]
     size: int
     answer: "asyncio.Future[list[Placed] | Refusal]"
+    span: Span | None
 
 
 @dataclass(slots=True)
@@ -64,6 +70,8 @@ class GroupCommitter:
         clock: Callable[[], int],
         parallel_commits: int,
         limits: QueueLimits | None = None,
+        observer: Observer | None = None,
+        spans: Spans | None = None,
     ) -> None:
         """Set up.
 
@@ -73,16 +81,25 @@ class GroupCommitter:
             clock: The time in microseconds since 1970-01-01T00:00:00Z.
             parallel_commits: How many tenants commit at the same time.
             limits: How much may wait.
+            observer: Is told of every commit.
+            spans: Makes the spans of commits.
         """
         self._database = database
         self._signal = signal
         self._clock = clock
         self._limits = limits or QueueLimits()
+        self._observer = observer or Observer()
+        self._spans = spans or Spans()
         self._waiting_bytes = 0
         self._queues: dict[TenantId, _TenantQueue] = {}
         # First come, first served: a tenant takes one batch and goes to the end of the line.
         self._turns = asyncio.Semaphore(parallel_commits)
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """How much waits to be committed: events, and bytes of their payloads."""
+        return sum(queue.events for queue in self._queues.values()), self._waiting_bytes
 
     async def submit(self, tenant_id: TenantId, events: Sequence[CheckedEvent]) -> list[Placed] | Refusal:
         """Append events of one tenant, all or none, and return after their durable commit.
@@ -118,7 +135,8 @@ class GroupCommitter:
                 f"tenant:{tenant_id}",
                 f"{self._limits.waiting_events} events or {self._limits.waiting_bytes} bytes waiting to be committed",
             )
-        submission = _Submission(events, size, asyncio.get_running_loop().create_future())
+        answer: asyncio.Future[list[Placed] | Refusal] = asyncio.get_running_loop().create_future()
+        submission = _Submission(events, size, answer, self._spans.current())
         queue.submissions.append(submission)
         queue.events += len(events)
         queue.size += size
@@ -176,8 +194,10 @@ class GroupCommitter:
         return batch
 
     async def _commit_and_answer(self, tenant_id: TenantId, batch: list[_Submission]) -> None:
+        began = time.perf_counter()
         try:
-            outcomes, grown = await self._commit(tenant_id, batch)
+            with self._spans.commit(tenant_id, [submission.span for submission in batch]) as span:
+                outcomes, grown = await self._commit(tenant_id, batch)
         except errors.DecisionGraphError as error:
             for submission in batch:
                 _fail(submission, error)
@@ -194,7 +214,17 @@ class GroupCommitter:
             if not submission.answer.done():
                 submission.answer.set_result(outcome)
         if grown:
+            self._spans.committed(tenant_id, span, _newest(outcomes))
             self._signal.committed(tenant_id)
+        self._tell(outcomes, time.perf_counter() - began)
+
+    def _tell(self, outcomes: list[list[Placed] | Refusal], seconds: float) -> None:
+        events = reused = 0
+        for outcome in outcomes:
+            if not isinstance(outcome, Refusal):
+                events += len(outcome)
+                reused += sum(placed.reused for placed in outcome)
+        self._observer.batch_committed(callers=len(outcomes), stored=events - reused, reused=reused, seconds=seconds)
 
     async def _commit(self, tenant_id: TenantId, batch: list[_Submission]) -> tuple[list[list[Placed] | Refusal], bool]:
         for _ in range(_OPTIMISTIC_TRIES):
@@ -232,6 +262,14 @@ async def _gather(queue: _TenantQueue, expected: int) -> None:
             return
         await asyncio.sleep(_GATHER_STEP_SECONDS)
         quiet = quiet + 1 if len(queue.submissions) == before else 0
+
+
+def _newest(outcomes: Sequence[list[Placed] | Refusal]) -> int:
+    """The highest log position of what was placed."""
+    return max(
+        (placed.stored.log_seq for outcome in outcomes if not isinstance(outcome, Refusal) for placed in outcome),
+        default=0,
+    )
 
 
 def _fail(submission: _Submission, error: Exception) -> None:

@@ -7,6 +7,7 @@ database that fails is tried again (docs/reference/PROJECTION_AND_REPLAY_SEMANTI
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -15,7 +16,9 @@ import structlog
 from decisiongraph_service.domain import errors
 from decisiongraph_service.domain.events import ProjectedEvent
 from decisiongraph_service.domain.vocabulary import TenantId
+from decisiongraph_service.observer import Observer
 from decisiongraph_service.projection import passes
+from decisiongraph_service.spans import Spans
 from decisiongraph_service.storage import event_log, projection_failures, projection_state
 from decisiongraph_service.storage.commit_signal import CommitSignal
 from decisiongraph_service.storage.database import Database, TenantTransaction
@@ -36,7 +39,14 @@ class Projector:
     """One per process; several processes share the tenants among them."""
 
     def __init__(
-        self, database: Database, signal: CommitSignal, *, clock: Callable[[], int], batch_events: int = BATCH_EVENTS
+        self,
+        database: Database,
+        signal: CommitSignal,
+        *,
+        clock: Callable[[], int],
+        batch_events: int = BATCH_EVENTS,
+        observer: Observer | None = None,
+        spans: Spans | None = None,
     ) -> None:
         """`clock` tells microseconds since 1970-01-01T00:00:00Z; `batch_events` has no influence on the rows.
 
@@ -49,6 +59,8 @@ class Projector:
         self._signal = signal
         self._clock = clock
         self._batch_events = batch_events
+        self._observer = observer or Observer()
+        self._spans = spans or Spans()
         self._asked_again: dict[TenantId, bool] = {}
         """The tenants at work, and whether they were asked for again meanwhile."""
         self._slots = asyncio.Semaphore(_TENANTS_AT_ONCE)
@@ -139,6 +151,7 @@ class Projector:
 
     async def _next_batch(self, tenant_id: TenantId, limit: int) -> int:
         """Apply the next events; returns the limit for the batch after it, 0 if there is nothing to do now."""
+        began = time.time_ns()
         async with self._database.tenant_statements(tenant_id) as statements:
             able = [live for live in await projection_state.fetch_live(statements) if not live.blocked]
             if not able:
@@ -160,12 +173,19 @@ class Projector:
                         self._asked_again[tenant_id] = True
                     return 0
                 self._signal.projected(tenant_id)
+                self._tell(tenant_id, batch, changes.position, began)
         if changes.damage is not None:
             event = next(event for event in batch.events if event.log_seq > changes.position)
             await self._stop_before(tenant_id, targets, event, changes.position, changes.damage)
         elif until == passes.END_OF_LOG and len(batch.events) < limit:
             return 0  # the end of the log; what was committed meanwhile signals again
         return limit
+
+    def _tell(self, tenant_id: TenantId, batch: passes.Batch, position: int, began_ns: int) -> None:
+        ended_ns = time.time_ns()
+        applied = sum(event.log_seq <= position for event in batch.events)
+        self._observer.batch_projected(events=applied, seconds=max(0, ended_ns - began_ns) / 1e9)
+        self._spans.projected(tenant_id, up_to=position, events=applied, began_ns=began_ns, ended_ns=ended_ns)
 
     async def _is_cut(self, statements: TenantTransaction, position: int) -> bool:
         """Whether there is no event after `position`, although the head of the log says that there is."""
@@ -206,6 +226,7 @@ class Projector:
                     event_id="" if event is None else event.event_id,
                     now_micros=self._clock(),
                 )
+        self._observer.projection_stopped()
         _log.error("projection_stopped", tenant=tenant_id, log_seq=error.log_seq, reason=error.message)
 
 

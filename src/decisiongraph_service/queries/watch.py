@@ -52,6 +52,11 @@ class EventWatches:
         self._max_per_tenant = max_per_tenant
         self._watching: Counter[TenantId] = Counter()
 
+    @property
+    def watching(self) -> int:
+        """How many watches are open at this server."""
+        return self._watching.total()
+
     async def watch(
         self, tenant_id: TenantId, matching: EventFilter, *, since_log_seq: int | None
     ) -> AsyncGenerator[StoredEvent | Heartbeat, None]:

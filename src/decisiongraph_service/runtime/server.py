@@ -60,13 +60,16 @@ from decisiongraph_service.rpc.access_servicer import AccessServicer
 from decisiongraph_service.rpc.admin_servicer import AdminServicer
 from decisiongraph_service.rpc.ingestion_servicer import IngestionServicer
 from decisiongraph_service.rpc.interceptors.authentication import Gate
+from decisiongraph_service.rpc.interceptors.drain import Drain
 from decisiongraph_service.rpc.interceptors.pipeline import Pipeline
 from decisiongraph_service.rpc.interceptors.refused_acts import RefusedActs
 from decisiongraph_service.rpc.interceptors.spendings import Spendings
 from decisiongraph_service.rpc.query_servicer import QueryServicer
 from decisiongraph_service.rpc.system_servicer import SystemServicer
-from decisiongraph_service.runtime import ports, workers
+from decisiongraph_service.runtime import ports, web_files, workers
 from decisiongraph_service.runtime.assets import asset
+from decisiongraph_service.runtime.measuring import Measuring
+from decisiongraph_service.runtime.metrics import Gauges
 from decisiongraph_service.runtime.server_tls import ServerTls
 from decisiongraph_service.runtime.settings import Settings
 from decisiongraph_service.storage import installation, migrations
@@ -80,10 +83,9 @@ _HARD_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 # connections, take calls sooner, and a caller waits behind those of its own listener only (docs/benchmarks/INGEST.md).
 _LISTENERS: Final = 8
 _REFLECTION_PATH: Final = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+_RULES: Final = contract.authorization_rules()
 # Not counted against any limit: what answers everybody and costs nothing.
-_FREE: Final = frozenset(
-    path for path, rule in contract.authorization_rules().items() if rule.public and not path.endswith("/IssueToken")
-)
+_FREE: Final = frozenset(path for path, rule in _RULES.items() if rule.public and not path.endswith("/IssueToken"))
 # The domain checks events itself: the first failing step of an append decides the category.
 _CHECKED_BY_DOMAIN: Final = frozenset(
     {"/decisiongraph.v1.IngestionService/AppendEvent", "/decisiongraph.v1.IngestionService/AppendEvents"}
@@ -135,6 +137,7 @@ class _Parts:
     revocations: Revocations
     keys: KeyRing
     issuers: list[ExternalIssuer]
+    watches: EventWatches
 
 
 class Server:
@@ -144,7 +147,10 @@ class Server:
         self._settings = settings
         self._parts: _Parts | None = None
         self._health = health.aio.HealthServicer()
+        self._measuring = Measuring(settings, paths=(*_RULES, _REFLECTION_PATH))
         self._listeners: list[grpc.aio.Server] = []
+        self._drain = Drain()
+        self._stopping = False
         self.address = ""
         """`host:port` that it listens on, once it is started."""
 
@@ -170,22 +176,35 @@ class Server:
         url = settings.database_url.get_secret_value()
         database = await Database.open(url, pool_size=settings.database_pool_size)
         signal = CommitSignal(url)
+        observer, spans = self._measuring.observer, self._measuring.spans
         self._parts = parts = _Parts(
             database,
             signal,
             GroupCommitter(
-                database, signal, clock=clock_micros, parallel_commits=max(1, settings.database_pool_size // 2)
+                database,
+                signal,
+                clock=clock_micros,
+                parallel_commits=max(1, settings.database_pool_size // 2),
+                observer=observer,
+                spans=spans,
             ),
-            Projector(database, signal, clock=clock_micros),
+            Projector(database, signal, clock=clock_micros, observer=observer, spans=spans),
             ReplayRunner(database, clock=clock_micros),
             Revocations(database, clock=clock_micros),
             ring,
             others,
+            EventWatches(
+                database,
+                signal,
+                heartbeat_seconds=settings.heartbeat_seconds,
+                max_per_tenant=settings.max_watchers_per_tenant,
+            ),
         )
         readiness = Readiness(
             database,
             needed_revision=revision,
             projector_follows=(lambda: parts.projector.is_following) if settings.projector_enabled else None,
+            is_stopping=lambda: self._stopping,
         )
         await readiness.check_database()
         await self._require_durable(database)
@@ -197,6 +216,16 @@ class Server:
             parts.projector.start()
             parts.runner.start()
         pipeline = self._pipeline(parts)
+        self._measuring.start(
+            database,
+            Gauges(
+                calls=partial(pipeline.running, "calls"),
+                streams=partial(pipeline.running, "streams"),
+                waiting=lambda: parts.committer.waiting,
+                connections=lambda: database.connections,
+                watches=lambda: parts.watches.watching,
+            ),
+        )
         services = self._services(parts, readiness, page_tokens)
         if settings.grpc_own_port is None:
             ports.require_free(settings.grpc_host, settings.grpc_port)
@@ -225,11 +254,16 @@ class Server:
             )
 
     async def stop(self) -> None:
-        """Report NOT_SERVING, let running calls end within the grace, and disconnect."""
+        """Report NOT_SERVING, take calls until balancers have noticed, end streams, let calls end, and disconnect."""
         if self._listeners:
+            self._stopping = True
             await self._report_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+            _log.info("server_draining", address=self.address, seconds=self._settings.drains_for_seconds)
+            await asyncio.sleep(self._settings.drains_for_seconds)
+            self._drain.begin()
             grace = self._settings.shutdown_grace_seconds
             await asyncio.gather(*(listener.stop(grace) for listener in self._listeners))
+        await self._measuring.stop()
         if self._parts is not None:
             await self._parts.committer.drain()
             await self._parts.runner.stop()
@@ -249,8 +283,7 @@ class Server:
             clock=time.time,
             others=parts.issuers,
         )
-        rules = contract.authorization_rules()
-        rules[_REFLECTION_PATH] = Rule(role=None, installation_wide=True, any_token=True)
+        rules = {**_RULES, _REFLECTION_PATH: Rule(role=None, installation_wide=True, any_token=True)}
         request_types = {
             path: message_factory.GetMessageClass(method.input_type) for path, method in contract.methods()
         }
@@ -268,6 +301,9 @@ class Server:
             max_concurrent_calls=settings.max_concurrent_calls,
             max_concurrent_streams=settings.max_concurrent_streams,
             slow_reader_seconds=settings.slow_reader_seconds,
+            observer=self._measuring.observer,
+            spans=self._measuring.spans,
+            drain=self._drain,
         )
 
     def _listener(self, pipeline: Pipeline) -> grpc.aio.Server:
@@ -299,12 +335,7 @@ class Server:
             TraceQueries(database, page_tokens, freshness_wait),
             TraceList(page_tokens, freshness_wait),
             EventQueries(database, page_tokens),
-            EventWatches(
-                database,
-                parts.signal,
-                heartbeat_seconds=settings.heartbeat_seconds,
-                max_per_tenant=settings.max_watchers_per_tenant,
-            ),
+            parts.watches,
             GraphQueries(page_tokens, freshness_wait),
             PrecedentQueries(page_tokens, freshness_wait),
             RankedPrecedentQueries(page_tokens, freshness_wait),
@@ -320,7 +351,11 @@ class Server:
             rebuild_enabled=settings.allows_rebuilds,
         )
         system = SystemServicer(
-            readiness, version=version("decisiongraph"), openapi=asset("generated/openapi.yaml").read_bytes()
+            readiness,
+            web_files.load(),
+            version=version("decisiongraph"),
+            openapi=asset("generated/openapi.yaml").read_bytes(),
+            clock=clock_micros,
         )
         names = (*(service.full_name for service in contract.SERVICES), health.SERVICE_NAME, reflection.SERVICE_NAME)
         ingestion = IngestionServicer(appender)

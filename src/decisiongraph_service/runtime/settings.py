@@ -52,6 +52,13 @@ class Settings(BaseSettings):
     )
     rest_host: str = Field(default="127.0.0.1", description="Address that Envoy listens on.")
     rest_port: int = Field(default=8080, ge=0, le=65535, description="Port of Envoy; 0 takes a free one.")
+    drain_seconds: float | None = Field(
+        default=None,
+        ge=0,
+        le=300,
+        description="How long a server that is to stop reports NOT_SERVING and still takes calls, so that balancers "
+        "notice. Unset: 5 in the production profile, 0 in development.",
+    )
     shutdown_grace_seconds: float = Field(
         default=10.0, ge=0, le=300, description="How long running calls may go on after a stop was asked for."
     )
@@ -156,6 +163,31 @@ class Settings(BaseSettings):
         description="Start although the database may lose commits (fsync, full_page_writes, "
         "synchronous_commit). For tests only.",
     )
+    metrics_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Port of /metrics for Prometheus; 0 takes a free one. Unset: nothing is measured. The workers of "
+        "`serve --workers` have the ports after it: +1, +2, …",
+    )
+    metrics_host: str = Field(
+        default="127.0.0.1", description="Address of /metrics. It tells of all tenants together, and asks for no token."
+    )
+    tenant_classes: dict[str, str] = Field(
+        default={},
+        description='Label of single tenants in metrics, JSON: `{"acme": "gold"}`; all others are `standard`. At most '
+        "20 classes.",
+    )
+    otlp_endpoint: str | None = Field(
+        default=None,
+        description="Base URL of a collector that takes OTLP over HTTP, e.g. `http://127.0.0.1:4318`. Unset: no spans.",
+    )
+    otlp_sample_ratio: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="Share of calls that are traced, unless the caller's `traceparent` decides.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
     log_format: Literal["json", "console"] = Field(default="json", description="One JSON object or one line per event.")
 
@@ -163,6 +195,13 @@ class Settings(BaseSettings):
     def allows_rebuilds(self) -> bool:
         """Whether projections may be rebuilt: by default not in the production profile."""
         return self.profile != "production" if self.rebuild_enabled is None else self.rebuild_enabled
+
+    @property
+    def drains_for_seconds(self) -> float:
+        """How long a server goes on serving after it was asked to stop."""
+        if self.drain_seconds is not None:
+            return self.drain_seconds
+        return 5.0 if self.profile == "production" else 0.0
 
     @property
     def event_limits(self) -> limits.EventLimits:

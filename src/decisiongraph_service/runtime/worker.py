@@ -13,6 +13,8 @@ import structlog
 from decisiongraph_service.projection.projector import Projector
 from decisiongraph_service.projection.replay_runner import ReplayRunner
 from decisiongraph_service.queries.readiness import Readiness
+from decisiongraph_service.runtime.measuring import Measuring
+from decisiongraph_service.runtime.metrics import Gauges
 from decisiongraph_service.runtime.server import clock_micros, migrations_folder
 from decisiongraph_service.runtime.settings import Settings
 from decisiongraph_service.storage import migrations
@@ -44,6 +46,7 @@ class Worker:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._measuring = Measuring(settings, paths=())
         self._parts: _Parts | None = None
 
     async def start(self) -> None:
@@ -51,7 +54,7 @@ class Worker:
 
         Raises:
             StorageUnavailable: the database cannot be reached or is not migrated.
-            ValueError: no database is named.
+            ValueError: no database is named, or the settings do not go together.
         """
         settings = self._settings
         if settings.database_url is None:
@@ -65,11 +68,27 @@ class Worker:
         self._parts = parts = _Parts(
             database,
             commits,
-            Projector(database, commits, clock=clock_micros),
+            Projector(
+                database,
+                commits,
+                clock=clock_micros,
+                observer=self._measuring.observer,
+                spans=self._measuring.spans,
+            ),
             ReplayRunner(database, clock=clock_micros),
         )
         revision = migrations.newest_revision(migrations_folder())
         await Readiness(database, needed_revision=revision, projector_follows=None).check_database()
+        self._measuring.start(
+            database,
+            Gauges(
+                calls=lambda: 0,
+                streams=lambda: 0,
+                waiting=lambda: (0, 0),
+                connections=lambda: database.connections,
+                watches=lambda: 0,
+            ),
+        )
         commits.start()
         parts.projector.start()
         parts.runner.start()
@@ -82,6 +101,7 @@ class Worker:
 
     async def stop(self) -> None:
         """Leave what is at work to others, and disconnect. A batch at work is rolled back and done again by them."""
+        await self._measuring.stop()
         if self._parts is not None:
             await self._parts.runner.stop()
             await self._parts.projector.stop()

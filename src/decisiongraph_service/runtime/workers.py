@@ -77,7 +77,7 @@ class Workers:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-m", "decisiongraph_service.cli.main", "serve"),
-                env={**os.environ, **self._environment(port)},
+                env={**os.environ, **self._environment(index, port)},
                 stdin=asyncio.subprocess.DEVNULL,
                 start_new_session=True,
             )
@@ -91,8 +91,10 @@ class Workers:
             _log.error("worker_ended", worker=index, returncode=code, again_in_seconds=pause)
             await asyncio.sleep(pause)
 
-    def _environment(self, port: int) -> Mapping[str, str]:
+    def _environment(self, index: int, port: int) -> Mapping[str, str]:
+        metrics_port = self._settings.metrics_port
         return {
+            **({} if not metrics_port else {"DG_METRICS_PORT": str(metrics_port + 1 + index)}),
             "DG_WORKERS": "1",
             "DG_GRPC_PORT": str(self._settings.grpc_port),
             "DG_GRPC_OWN_PORT": str(port),

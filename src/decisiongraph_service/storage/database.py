@@ -48,6 +48,8 @@ _OUTAGE: Final = (
     # What asyncpg says of a connection that the server ended between two statements.
     asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
+    # The database was dropped, or not yet restored.
+    asyncpg.InvalidCatalogNameError,
     asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,
     asyncpg.PostgresSystemError,
@@ -188,6 +190,11 @@ class Database:
         except (*_OUTAGE, asyncpg.PostgresError) as error:
             raise errors.StorageUnavailable(f"the database cannot be opened: {error}") from error
         return cls(pool)
+
+    @property
+    def connections(self) -> tuple[int, int]:
+        """How many there are, and how many of them are at work."""
+        return self._pool.get_size(), self._pool.get_size() - self._pool.get_idle_size()
 
     async def close(self) -> None:
         """Close all connections; those in use are given three seconds."""

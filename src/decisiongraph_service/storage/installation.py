@@ -8,6 +8,7 @@ from decisiongraph_service.storage.database import Database
 
 _KEY: Final = "SELECT key FROM installation_keys WHERE name = $1"
 _REVISION: Final = "SELECT version_num FROM alembic_version"
+_OLDEST_SERVER: Final = "SELECT oldest_server FROM schema_compatibility"
 _PING: Final = "SELECT 1"
 
 
@@ -32,6 +33,14 @@ async def fetch_unsafe_settings(database: Database) -> list[str]:
 async def fetch_key(database: Database, name: str) -> bytes:
     """A key that all servers share, 32 bytes."""
     return bytes(await database.fetch_installation_value(_KEY, name))
+
+
+async def fetch_oldest_server(database: Database) -> str:
+    """The oldest revision whose servers work with this schema; empty if it does not say: only its own do."""
+    try:
+        return str(await database.fetch_installation_value(_OLDEST_SERVER) or "")
+    except asyncpg.UndefinedTableError:
+        return ""
 
 
 async def fetch_revision(database: Database) -> str:

@@ -22,18 +22,22 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from decisiongraph.v1 import authorization_pb2 as decisiongraph_dot_v1_dot_authorization__pb2
+from decisiongraph.v1 import rules_pb2 as decisiongraph_dot_v1_dot_rules__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%decisiongraph/v1/system_service.proto\x12\x10\x64\x65\x63isiongraph.v1\x1a$decisiongraph/v1/authorization.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\"\x14\n\x12GetLivenessRequest\"G\n\x13GetLivenessResponse\x12\x16\n\x06status\x18\x01 \x01(\tR\x06status\x12\x18\n\x07version\x18\x02 \x01(\tR\x07version\"\x15\n\x13GetReadinessRequest\"h\n\x14GetReadinessResponse\x12\x16\n\x06status\x18\x01 \x01(\tR\x06status\x12\x38\n\x06\x63hecks\x18\x02 \x03(\x0b\x32 .decisiongraph.v1.ReadinessCheckR\x06\x63hecks\"<\n\x0eReadinessCheck\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n\x06status\x18\x02 \x01(\tR\x06status\"\x13\n\x11GetOpenApiRequest\"\x10\n\x0eGetDocsRequest\"\x17\n\x15GetLandingPageRequest2\xa5\x04\n\rSystemService\x12v\n\x0bGetLiveness\x12$.decisiongraph.v1.GetLivenessRequest\x1a%.decisiongraph.v1.GetLivenessResponse\"\x1a\xa2\xcf\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x0e\x12\x0c/api/healthz\x12x\n\x0cGetReadiness\x12%.decisiongraph.v1.GetReadinessRequest\x1a&.decisiongraph.v1.GetReadinessResponse\"\x19\xa2\xcf\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\r\x12\x0b/api/readyz\x12h\n\nGetOpenApi\x12#.decisiongraph.v1.GetOpenApiRequest\x1a\x14.google.api.HttpBody\"\x1f\xa2\xcf\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x13\x12\x11/api/openapi.yaml\x12V\n\x07GetDocs\x12 .decisiongraph.v1.GetDocsRequest\x1a\x14.google.api.HttpBody\"\x13\xa2\xcf\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x07\x12\x05/docs\x12`\n\x0eGetLandingPage\x12\'.decisiongraph.v1.GetLandingPageRequest\x1a\x14.google.api.HttpBody\"\x0f\xa2\xcf\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x03\x12\x01/b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%decisiongraph/v1/system_service.proto\x12\x10\x64\x65\x63isiongraph.v1\x1a\x1b\x62uf/validate/validate.proto\x1a$decisiongraph/v1/authorization.proto\x1a\x1c\x64\x65\x63isiongraph/v1/rules.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\"\x14\n\x12GetLivenessRequest\"G\n\x13GetLivenessResponse\x12\x16\n\x06status\x18\x01 \x01(\tR\x06status\x12\x18\n\x07version\x18\x02 \x01(\tR\x07version\"\x15\n\x13GetReadinessRequest\"h\n\x14GetReadinessResponse\x12\x16\n\x06status\x18\x01 \x01(\tR\x06status\x12\x38\n\x06\x63hecks\x18\x02 \x03(\x0b\x32 .decisiongraph.v1.ReadinessCheckR\x06\x63hecks\"<\n\x0eReadinessCheck\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n\x06status\x18\x02 \x01(\tR\x06status\"\x13\n\x11GetOpenApiRequest\"\x10\n\x0eGetDocsRequest\"8\n\x13GetDocsAssetRequest\x12!\n\x04name\x18\x01 \x01(\tB\r\xbaH\nr\x08\x10\x01(d\xb0\xcf\x18\x01R\x04name\"\x17\n\x15GetLandingPageRequest2\x8e\x05\n\rSystemService\x12v\n\x0bGetLiveness\x12$.decisiongraph.v1.GetLivenessRequest\x1a%.decisiongraph.v1.GetLivenessResponse\"\x1a\xa2\xcf\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x0e\x12\x0c/api/healthz\x12x\n\x0cGetReadiness\x12%.decisiongraph.v1.GetReadinessRequest\x1a&.decisiongraph.v1.GetReadinessResponse\"\x19\xa2\xcf\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\r\x12\x0b/api/readyz\x12h\n\nGetOpenApi\x12#.decisiongraph.v1.GetOpenApiRequest\x1a\x14.google.api.HttpBody\"\x1f\xa2\xcf\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x13\x12\x11/api/openapi.yaml\x12V\n\x07GetDocs\x12 .decisiongraph.v1.GetDocsRequest\x1a\x14.google.api.HttpBody\"\x13\xa2\xcf\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x07\x12\x05/docs\x12g\n\x0cGetDocsAsset\x12%.decisiongraph.v1.GetDocsAssetRequest\x1a\x14.google.api.HttpBody\"\x1a\xa2\xcf\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x0e\x12\x0c/docs/{name}\x12`\n\x0eGetLandingPage\x12\'.decisiongraph.v1.GetLandingPageRequest\x1a\x14.google.api.HttpBody\"\x0f\xa2\xcf\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x03\x12\x01/b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'decisiongraph.v1.system_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_GETDOCSASSETREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_GETDOCSASSETREQUEST'].fields_by_name['name']._serialized_options = b'\272H\nr\010\020\001(d\260\317\030\001'
   _globals['_SYSTEMSERVICE'].methods_by_name['GetLiveness']._loaded_options = None
   _globals['_SYSTEMSERVICE'].methods_by_name['GetLiveness']._serialized_options = b'\242\317\030\002\010\001\202\323\344\223\002\016\022\014/api/healthz'
   _globals['_SYSTEMSERVICE'].methods_by_name['GetReadiness']._loaded_options = None
@@ -42,24 +46,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SYSTEMSERVICE'].methods_by_name['GetOpenApi']._serialized_options = b'\242\317\030\002\010\001\202\323\344\223\002\023\022\021/api/openapi.yaml'
   _globals['_SYSTEMSERVICE'].methods_by_name['GetDocs']._loaded_options = None
   _globals['_SYSTEMSERVICE'].methods_by_name['GetDocs']._serialized_options = b'\242\317\030\002\010\001\202\323\344\223\002\007\022\005/docs'
+  _globals['_SYSTEMSERVICE'].methods_by_name['GetDocsAsset']._loaded_options = None
+  _globals['_SYSTEMSERVICE'].methods_by_name['GetDocsAsset']._serialized_options = b'\242\317\030\002\010\001\202\323\344\223\002\016\022\014/docs/{name}'
   _globals['_SYSTEMSERVICE'].methods_by_name['GetLandingPage']._loaded_options = None
   _globals['_SYSTEMSERVICE'].methods_by_name['GetLandingPage']._serialized_options = b'\242\317\030\002\010\001\202\323\344\223\002\003\022\001/'
-  _globals['_GETLIVENESSREQUEST']._serialized_start=154
-  _globals['_GETLIVENESSREQUEST']._serialized_end=174
-  _globals['_GETLIVENESSRESPONSE']._serialized_start=176
-  _globals['_GETLIVENESSRESPONSE']._serialized_end=247
-  _globals['_GETREADINESSREQUEST']._serialized_start=249
-  _globals['_GETREADINESSREQUEST']._serialized_end=270
-  _globals['_GETREADINESSRESPONSE']._serialized_start=272
-  _globals['_GETREADINESSRESPONSE']._serialized_end=376
-  _globals['_READINESSCHECK']._serialized_start=378
-  _globals['_READINESSCHECK']._serialized_end=438
-  _globals['_GETOPENAPIREQUEST']._serialized_start=440
-  _globals['_GETOPENAPIREQUEST']._serialized_end=459
-  _globals['_GETDOCSREQUEST']._serialized_start=461
-  _globals['_GETDOCSREQUEST']._serialized_end=477
-  _globals['_GETLANDINGPAGEREQUEST']._serialized_start=479
-  _globals['_GETLANDINGPAGEREQUEST']._serialized_end=502
-  _globals['_SYSTEMSERVICE']._serialized_start=505
-  _globals['_SYSTEMSERVICE']._serialized_end=1054
+  _globals['_GETLIVENESSREQUEST']._serialized_start=213
+  _globals['_GETLIVENESSREQUEST']._serialized_end=233
+  _globals['_GETLIVENESSRESPONSE']._serialized_start=235
+  _globals['_GETLIVENESSRESPONSE']._serialized_end=306
+  _globals['_GETREADINESSREQUEST']._serialized_start=308
+  _globals['_GETREADINESSREQUEST']._serialized_end=329
+  _globals['_GETREADINESSRESPONSE']._serialized_start=331
+  _globals['_GETREADINESSRESPONSE']._serialized_end=435
+  _globals['_READINESSCHECK']._serialized_start=437
+  _globals['_READINESSCHECK']._serialized_end=497
+  _globals['_GETOPENAPIREQUEST']._serialized_start=499
+  _globals['_GETOPENAPIREQUEST']._serialized_end=518
+  _globals['_GETDOCSREQUEST']._serialized_start=520
+  _globals['_GETDOCSREQUEST']._serialized_end=536
+  _globals['_GETDOCSASSETREQUEST']._serialized_start=538
+  _globals['_GETDOCSASSETREQUEST']._serialized_end=594
+  _globals['_GETLANDINGPAGEREQUEST']._serialized_start=596
+  _globals['_GETLANDINGPAGEREQUEST']._serialized_end=619
+  _globals['_SYSTEMSERVICE']._serialized_start=622
+  _globals['_SYSTEMSERVICE']._serialized_end=1276
 # @@protoc_insertion_point(module_scope)

@@ -1,4 +1,6 @@
+from buf.validate import validate_pb2 as _validate_pb2
 from decisiongraph.v1 import authorization_pb2 as _authorization_pb2
+from decisiongraph.v1 import rules_pb2 as _rules_pb2
 from google.api import annotations_pb2 as _annotations_pb2
 from google.api import httpbody_pb2 as _httpbody_pb2
 from google.protobuf.internal import containers as _containers
@@ -48,6 +50,12 @@ class GetOpenApiRequest(_message.Message):
 class GetDocsRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class GetDocsAssetRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class GetLandingPageRequest(_message.Message):
     __slots__ = ()

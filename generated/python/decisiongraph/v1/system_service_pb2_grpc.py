@@ -56,6 +56,11 @@ class SystemServiceStub:
                 request_serializer=decisiongraph_dot_v1_dot_system__service__pb2.GetDocsRequest.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
+        self.GetDocsAsset = channel.unary_unary(
+                '/decisiongraph.v1.SystemService/GetDocsAsset',
+                request_serializer=decisiongraph_dot_v1_dot_system__service__pb2.GetDocsAssetRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
         self.GetLandingPage = channel.unary_unary(
                 '/decisiongraph.v1.SystemService/GetLandingPage',
                 request_serializer=decisiongraph_dot_v1_dot_system__service__pb2.GetLandingPageRequest.SerializeToString,
@@ -89,14 +94,22 @@ class SystemServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetDocs(self, request, context):
-        """The contract as a page for people.
+        """The API explorer, a page for people: every call of this contract, to read and to try.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetDocsAsset(self, request, context):
+        """A file that the pages for people need, e.g. a style sheet or a script. Fails with NOT_FOUND if they need none of that
+        name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetLandingPage(self, request, context):
-        """A landing page with status and links.
+        """A landing page with status and links. Answers also when the service is not ready, and says so.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -123,6 +136,11 @@ def add_SystemServiceServicer_to_server(servicer, server):
             'GetDocs': grpc.unary_unary_rpc_method_handler(
                     servicer.GetDocs,
                     request_deserializer=decisiongraph_dot_v1_dot_system__service__pb2.GetDocsRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'GetDocsAsset': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDocsAsset,
+                    request_deserializer=decisiongraph_dot_v1_dot_system__service__pb2.GetDocsAssetRequest.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
             'GetLandingPage': grpc.unary_unary_rpc_method_handler(
@@ -239,6 +257,33 @@ class SystemService:
             target,
             '/decisiongraph.v1.SystemService/GetDocs',
             decisiongraph_dot_v1_dot_system__service__pb2.GetDocsRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDocsAsset(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/decisiongraph.v1.SystemService/GetDocsAsset',
+            decisiongraph_dot_v1_dot_system__service__pb2.GetDocsAssetRequest.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,

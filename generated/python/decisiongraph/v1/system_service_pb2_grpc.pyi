@@ -41,9 +41,13 @@ class SystemServiceStub:
     GetOpenApi: _grpc.UnaryUnaryMultiCallable[_system_service_pb2.GetOpenApiRequest, _httpbody_pb2.HttpBody]
     """This contract as an OpenAPI 3.1 document in YAML."""
     GetDocs: _grpc.UnaryUnaryMultiCallable[_system_service_pb2.GetDocsRequest, _httpbody_pb2.HttpBody]
-    """The contract as a page for people."""
+    """The API explorer, a page for people: every call of this contract, to read and to try."""
+    GetDocsAsset: _grpc.UnaryUnaryMultiCallable[_system_service_pb2.GetDocsAssetRequest, _httpbody_pb2.HttpBody]
+    """A file that the pages for people need, e.g. a style sheet or a script. Fails with NOT_FOUND if they need none of that
+    name.
+    """
     GetLandingPage: _grpc.UnaryUnaryMultiCallable[_system_service_pb2.GetLandingPageRequest, _httpbody_pb2.HttpBody]
-    """A landing page with status and links."""
+    """A landing page with status and links. Answers also when the service is not ready, and says so."""
 
 @_typing.type_check_only
 class SystemServiceAsyncStub(SystemServiceStub):
@@ -57,9 +61,13 @@ class SystemServiceAsyncStub(SystemServiceStub):
     GetOpenApi: _aio.UnaryUnaryMultiCallable[_system_service_pb2.GetOpenApiRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """This contract as an OpenAPI 3.1 document in YAML."""
     GetDocs: _aio.UnaryUnaryMultiCallable[_system_service_pb2.GetDocsRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """The contract as a page for people."""
+    """The API explorer, a page for people: every call of this contract, to read and to try."""
+    GetDocsAsset: _aio.UnaryUnaryMultiCallable[_system_service_pb2.GetDocsAssetRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """A file that the pages for people need, e.g. a style sheet or a script. Fails with NOT_FOUND if they need none of that
+    name.
+    """
     GetLandingPage: _aio.UnaryUnaryMultiCallable[_system_service_pb2.GetLandingPageRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """A landing page with status and links."""
+    """A landing page with status and links. Answers also when the service is not ready, and says so."""
 
 class SystemServiceServicer:
     """Probes and documents. Answers without a token. gRPC callers also have `grpc.health.v1.Health`."""
@@ -90,13 +98,22 @@ class SystemServiceServicer:
         request: _system_service_pb2.GetDocsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
-        """The contract as a page for people."""
+        """The API explorer, a page for people: every call of this contract, to read and to try."""
+
+    def GetDocsAsset(
+        self,
+        request: _system_service_pb2.GetDocsAssetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """A file that the pages for people need, e.g. a style sheet or a script. Fails with NOT_FOUND if they need none of that
+        name.
+        """
 
     def GetLandingPage(
         self,
         request: _system_service_pb2.GetLandingPageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
-        """A landing page with status and links."""
+        """A landing page with status and links. Answers also when the service is not ready, and says so."""
 
 def add_SystemServiceServicer_to_server(servicer: SystemServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

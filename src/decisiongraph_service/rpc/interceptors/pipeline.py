@@ -16,12 +16,15 @@ import structlog
 from google.protobuf.message import Message
 
 from decisiongraph_service.domain import errors
+from decisiongraph_service.observer import EndedCall, Observer
 from decisiongraph_service.rpc import decoding, status, violations
 from decisiongraph_service.rpc.interceptors import call, request_id
 from decisiongraph_service.rpc.interceptors.authentication import Gate
 from decisiongraph_service.rpc.interceptors.call import Call
+from decisiongraph_service.rpc.interceptors.drain import Drain, DrainedRequests
 from decisiongraph_service.rpc.interceptors.refused_acts import RefusedActs
 from decisiongraph_service.rpc.interceptors.spendings import Spendings
+from decisiongraph_service.spans import Spans
 
 _LOOK_EVERY_SECONDS: Final = 1.0
 """How often it is looked whether the caller of a stream is still let in."""
@@ -51,6 +54,9 @@ class Pipeline(grpc.aio.ServerInterceptor):
         max_concurrent_calls: int,
         max_concurrent_streams: int,
         slow_reader_seconds: float,
+        observer: Observer | None = None,
+        spans: Spans | None = None,
+        drain: Drain | None = None,
     ) -> None:
         """Set up.
 
@@ -64,10 +70,16 @@ class Pipeline(grpc.aio.ServerInterceptor):
             max_concurrent_calls: Most calls at work at once, streams excepted.
             max_concurrent_streams: Most streams at work at once.
             slow_reader_seconds: How long a stream waits for its caller to read before it ends.
+            observer: Is told of every call that was answered.
+            spans: Makes the spans of calls.
+            drain: Ends streams when the server stops.
         """
         self.gate = gate
         self.refused_acts = refused_acts
         self.spendings = spendings
+        self.observer = observer or Observer()
+        self.spans = spans or Spans()
+        self.drain = drain or Drain()
         self._request_types = request_types
         self._checked_by_domain = checked_by_domain
         self._max_request_bytes = max_request_bytes
@@ -115,28 +127,37 @@ class Pipeline(grpc.aio.ServerInterceptor):
 
     def _streaming(self, path: str, behaviour: Callable[..., Any] | None) -> Callable[[Any, _Context], Awaitable[None]]:
         async def answer(request: Any, context: _Context) -> None:
-            async with _Answering(self, path, request, context, "streams") as admitted, self._while_valid(admitted):
-                if path in self._request_types and not hasattr(request, "__aiter__"):
+            requests = DrainedRequests(request, self.drain) if hasattr(request, "__aiter__") else None
+            async with (
+                _Answering(self, path, request, context, "streams") as admitted,
+                self._while_valid(admitted, ends_at_once=requests is None),
+            ):
+                if requests is not None:
+                    request = self.spendings.paced(admitted, aiter(requests))
+                elif path in self._request_types:
                     self._check(path, request)
                 call.enter(admitted)
-                if hasattr(request, "__aiter__"):
-                    request = self.spendings.paced(admitted, request)
                 async with contextlib.aclosing(await _started(path, behaviour, request, context)) as responses:
                     async for response in responses:
                         await self._write(context, response)
+                if requests is not None and requests.is_cut():
+                    raise self.drain.refusal()
 
         return answer
 
     @contextlib.asynccontextmanager
-    async def _while_valid(self, admitted: Call) -> AsyncIterator[None]:
-        """End the block with the refusal of its caller, once that is switched off."""
+    async def _while_valid(self, admitted: Call, *, ends_at_once: bool) -> AsyncIterator[None]:
+        """End the block with a refusal once its caller is switched off, or, `ends_at_once`, once the server stops."""
         task = asyncio.current_task()
         refusals: list[errors.DecisionGraphError] = []
 
         async def look() -> None:
             while task is not None and not refusals:
-                await asyncio.sleep(_LOOK_EVERY_SECONDS)
                 try:
+                    if not ends_at_once:
+                        await asyncio.sleep(_LOOK_EVERY_SECONDS)
+                    elif await self.drain.begins_within(_LOOK_EVERY_SECONDS):
+                        raise self.drain.refusal()
                     self.gate.require_still_valid(admitted)
                 except errors.DecisionGraphError as error:
                     refusals.append(error)
@@ -172,6 +193,10 @@ class Pipeline(grpc.aio.ServerInterceptor):
         if found:
             raise errors.InvalidArgument(found)
 
+    def running(self, kind: "_Kind") -> int:
+        """How many are at work."""
+        return self._running[kind]
+
     def begin(self, kind: "_Kind") -> None:
         """One call more, or a refusal because so many are at work.
 
@@ -199,6 +224,7 @@ class _Answering:
         self._metadata = dict(context.invocation_metadata() or ())
         self._request_id = request_id.choose(self._metadata.get(request_id.HEADER))
         self._began = time.perf_counter()
+        self._span = pipeline.spans.begin_call(path, self._metadata, self._request_id)
         self._caller: Caller | None = None
         self._admitted: Call | None = None
 
@@ -210,6 +236,8 @@ class _Answering:
             await self._pipeline.spendings.of_account(self._path, self._caller, self._request)
             admitted = gate.admit(self._path, self._caller, self._metadata, self._request_id)
             await self._pipeline.spendings.of_tenant(self._path, admitted.tenant_id, self._request)
+            if self._kind == "streams":
+                self._pipeline.drain.require_not_begun()
             self._pipeline.begin(self._kind)
             self._admitted = admitted
         except errors.DecisionGraphError as error:
@@ -222,9 +250,11 @@ class _Answering:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         self._pipeline.end(self._kind)
         if error is None:
-            self._report("call_answered", "debug", code="OK")
+            self._report("call_answered", "debug", code="OK", reason="")
         elif isinstance(error, errors.DecisionGraphError):
             await self._refuse(error)
+        elif isinstance(error, asyncio.CancelledError):
+            self._report("call_cancelled", "debug", code="CANCELLED", reason="")
         elif isinstance(error, Exception) and not isinstance(error, grpc.aio.AbortError):
             await self._fail(error)
 
@@ -239,22 +269,29 @@ class _Answering:
         await self._abort(refusal)
 
     async def _fail(self, error: Exception) -> NoReturn:
-        self._report("call_failed", "error", code="INTERNAL", exc_info=error)
+        self._report("call_failed", "error", code="INTERNAL", reason="INTERNAL", exc_info=error)
         await self._abort(status.of_failure(self._request_id))
 
     async def _abort(self, refusal: status.ErrorStatus) -> NoReturn:
         trailers = ((request_id.HEADER, self._request_id), *refusal.trailers())
         await self._context.abort(refusal.code, refusal.status.message, trailers)
 
-    def _report(self, event: str, level: str, **facts: object) -> None:
+    def _report(self, event: str, level: str, *, code: str, reason: str, **facts: object) -> None:
         caller = self._caller
+        tenant_id = self._admitted.tenant_id if self._admitted else None
+        seconds = time.perf_counter() - self._began
+        self._pipeline.observer.call_ended(EndedCall(self._path, code, reason, tenant_id, seconds))
+        number: int = grpc.StatusCode[code].value[0]
+        self._pipeline.spans.end_call(self._span, code=number, reason=reason, tenant_id=tenant_id)
         getattr(_log, level)(
             event,
             rpc=self._path,
             request_id=self._request_id,
-            tenant=self._admitted.tenant_id if self._admitted else None,
+            tenant=tenant_id,
             account=caller.account_id if caller else None,
-            milliseconds=round((time.perf_counter() - self._began) * 1000, 1),
+            code=code,
+            reason=reason or None,
+            milliseconds=round(seconds * 1000, 1),
             **facts,
         )
 
