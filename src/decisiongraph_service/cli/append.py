@@ -72,10 +72,11 @@ def append(
     tenant: Tenant = None,
     as_json: AsJson = False,
 ) -> None:
-    """Append events from JSON lines, each in the contract's JSON form (docs/reference/EVENT_ENVELOPE_CONTRACT.md).
+    """Append events from JSON lines, from a file or from standard input.
 
-    Lines are sent in their order, many in a request. Everything before a refused line is in the log. Whatever ends the
-    command, run it again with the same lines: what is in the log already is reused by its idempotency key. What
+    Each line is an event in the contract's JSON form (docs/reference/EVENT_ENVELOPE_CONTRACT.md). Lines are sent in
+    their order, many in a request. Everything before a refused line is in the log. Whatever ends the command, run it
+    again with the same lines: what is in the log already is reused by its idempotency key. What
     `decisiongraph tail --json` prints can be appended elsewhere. Needs the role writer.
 
     With --on-refused skip each refused line is printed as a JSON object: line, reason, message, violations, event. An

@@ -17,9 +17,10 @@ class Group(typer.Typer):
             help=help, no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False, **settings
         )
 
-    def add(self, name: str, function: _F, *, hidden: bool = False) -> _F:
-        """Add a command."""
-        self.command(name, hidden=hidden, help=paragraphs(function.__doc__ or ""))(function)
+    def add(self, name: str, function: _F, *, panel: str | None = None, hidden: bool = False) -> _F:
+        """Add a command, among others of the same `panel`."""
+        described = paragraphs(function.__doc__ or "")
+        self.command(name, hidden=hidden, help=described, rich_help_panel=panel)(function)
         return function
 
     def named(self, name: str) -> Callable[[_F], _F]:

@@ -53,12 +53,27 @@ class Place:
         return bool(self.api_key or self.tokens)
 
 
+class NoService(Exception):
+    """No service is named and none runs from here, or it is not known who calls; the message says what to set."""
+
+
 def find(server: str | None, *, anonymous: bool = False) -> Place:
-    """The service; ends the command if there is none.
+    """As `look`; ends the command if there is no service."""
+    try:
+        return look(server, anonymous=anonymous)
+    except NoService as error:
+        failure.exit_with(str(error))
+
+
+def look(server: str | None, *, anonymous: bool = False) -> Place:
+    """The service.
 
     Args:
         server: The named one. None: that of the running `decisiongraph run`.
         anonymous: Whether the command can do something without saying who calls.
+
+    Raises:
+        NoService: there is none, or it is not known who calls.
     """
     path = configuration.settings().data_dir / "service.json"
     running = _running(path)
@@ -69,9 +84,9 @@ def find(server: str | None, *, anonymous: bool = False) -> Place:
     if running is not None and own and not tokens and not api_key:
         tokens = running["tokens"]
     if server is None and running is None:
-        failure.exit_with(_nowhere(path))
+        raise NoService(_nowhere(path))
     if not tokens and not api_key and not anonymous:
-        failure.exit_with(_nobody(server) if running is not None else _nowhere(path))
+        raise NoService(_nobody(server) if running is not None else _nowhere(path))
     # What runs on this machine speaks plain text, whatever its address.
     address = f"http://{running['grpc']}" if running is not None and own else server or ""
     return Place(address, address.rpartition("://")[2], api_key, tokens, of_run=own)
@@ -94,7 +109,7 @@ def client(
     from decisiongraph_client import Client, errors
 
     try:
-        with Client(place.server, **_identity(place, role), tenant=tenant, timeout=timeout, retries=retries) as made:
+        with Client(place.server, **identity(place, role), tenant=tenant, timeout=timeout, retries=retries) as made:
             yield made
     except errors.ServiceError as error:
         failure.exit_with(failure.of_service(error, place.name))
@@ -128,7 +143,7 @@ def admin(server: str | None, tenant: str | None = None) -> Iterator[AdminServic
     place = find(server)
     session = Session(
         _settings.endpoint(place.server, None),
-        **_identity(place, "admin"),
+        **identity(place, "admin"),
         tenant=tenant,
         timeout=_ADMIN_SECONDS,
         retries=RetryPolicy(),
@@ -141,6 +156,38 @@ def admin(server: str | None, tenant: str | None = None) -> Iterator[AdminServic
         session.close()
 
 
+def issue_token(place: Place, timeout: float) -> str:
+    """A token for the API key.
+
+    Raises:
+        ServiceError: there is none.
+        ConfigurationError: the address cannot be understood, or there is no API key.
+    """
+    from decisiongraph.v1 import access_service_pb2
+    from decisiongraph_client import RetryPolicy, _methods, _settings
+    from decisiongraph_client._sync.session import Session
+
+    session = Session(
+        _settings.endpoint(place.server, None),
+        **identity(place, ""),
+        tenant=None,
+        timeout=timeout,
+        retries=RetryPolicy(attempts=1),
+    )
+    try:
+        request = access_service_pb2.IssueTokenRequest(api_key=place.api_key)
+        return session.call(_methods.ISSUE_TOKEN, request).token
+    finally:
+        session.close()
+
+
+def is_on_this_machine(place: Place) -> bool:
+    """Whether the address of the service is a loopback address."""
+    from decisiongraph_client import _settings
+
+    return _settings.is_loopback(place.name)
+
+
 def message(request_type: "type[Message]", request: Mapping[str, object]) -> "Message":
     """A request as the command line gives it; ends the command if it is none."""
     from google.protobuf import json_format
@@ -151,7 +198,8 @@ def message(request_type: "type[Message]", request: Mapping[str, object]) -> "Me
         failure.exit_with(str(error))
 
 
-def _identity(place: Place, role: str) -> dict[str, Any]:
+def identity(place: Place, role: str) -> dict[str, Any]:
+    """Who calls, as arguments of a client, for calls that need `role`."""
     if place.api_key:
         return {"api_key": place.api_key, "token": None}
     return {"api_key": None, "token": place.token(role) or _nobody_calls}
@@ -180,7 +228,7 @@ def _running(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        failure.exit_with(f"{path} cannot be read ({error}); stop `decisiongraph run` and start it again")
+        raise NoService(f"{path} cannot be read ({error}); stop `decisiongraph run` and start it again") from error
     return told
 
 

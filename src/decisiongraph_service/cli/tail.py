@@ -4,7 +4,8 @@ import contextlib
 import signal
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Final
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Annotated, Final, Self
 
 import typer
 
@@ -13,8 +14,6 @@ from decisiongraph_service.cli.options import AsJson, Server, Tenant
 from decisiongraph_service.domain import vocabulary
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from rich.text import Text
 
     from decisiongraph.v1.event_pb2 import StoredEvent
@@ -60,10 +59,11 @@ def tail(
     with service_connection.client(place, "reader", tenant) as client:
         watch = client.watch(since_log_seq=since, trace_id=trace, event_types=event_type or ())
         try:
-            with _terminated_like_interrupted():
+            with _Interrupts() as interrupts:
                 for count, event in enumerate(watch, start=1):
-                    _print(event, as_json)
-                    printed = event
+                    with interrupts.held():
+                        _print(event, as_json)
+                        printed = event
                     if count == limit:
                         return
         except (KeyboardInterrupt, errors.ServiceError) as error:
@@ -83,16 +83,36 @@ def _print(event: "StoredEvent", as_json: bool) -> None:
         output.console().print(_line(event))
 
 
-@contextlib.contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    def interrupt(number: int, frame: "FrameType | None") -> None:
-        raise KeyboardInterrupt
+class _Interrupts:
+    """SIGINT and SIGTERM raise KeyboardInterrupt; while an event is printed they wait, unless they come again."""
 
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
+    def __init__(self) -> None:
+        self._held = False
+        self._came = False
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.signal(number, self._received) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """A block that is not interrupted."""
+        self._held = True
         yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        self._held = False
+        if self._came:
+            raise KeyboardInterrupt
+
+    def _received(self, number: int, frame: FrameType | None) -> None:
+        if not self._held or self._came:
+            raise KeyboardInterrupt
+        self._came = True
 
 
 def _line(event: "StoredEvent") -> "Text":

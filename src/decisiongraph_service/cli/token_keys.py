@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 _LONGEST_TOKEN_SECONDS: Final = 24 * 3600
 
 app = Group(
-    help="The keys that sign and verify tokens (folder DG_TOKEN_KEYS_DIR), changed while servers run. To change keys: "
-    "`add`; when the new one signs, `retire` the old one; `retire` it again when its tokens have expired.",
+    help="The keys that sign and verify tokens (folder DG_TOKEN_KEYS_DIR), changed while servers run.\n\n"
+    "To change keys: `add`; when the new one signs, `retire` the old one; `retire` it again when no token of "
+    "it is valid."
 )
 
 
