@@ -5,6 +5,7 @@ from typing import Final
 from decisiongraph_service.cli import (
     admin,
     append,
+    bench,
     db,
     doctor,
     envoy_config,
@@ -52,6 +53,7 @@ app.add("health", health.health, panel=_LOOK_AFTER)
 app.add("doctor", doctor.doctor, panel=_LOOK_AFTER)
 app.add_typer(projections.app, name="projections", rich_help_panel=_LOOK_AFTER)
 app.add_typer(replay.app, name="replay", rich_help_panel=_LOOK_AFTER)
+app.add_typer(bench.app, name="bench", rich_help_panel=_LOOK_AFTER)
 
 _ACCESS: Final = "Let programs in"
 app.add_typer(admin.app, name="admin", rich_help_panel=_ACCESS)
