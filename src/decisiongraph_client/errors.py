@@ -320,8 +320,11 @@ def from_status(status: status_pb2.Status, code: grpc.StatusCode, request_id: st
 
 def from_rpc_error(error: grpc.RpcError) -> ServiceError:
     """The exception that an error of the gRPC library stands for."""
-    code, text = _code_and_text(error)
-    trailers = dict(_trailers(error))
+    # Both kinds of the library's errors are calls as well, which its types do not say.
+    if not isinstance(error, grpc.Call | grpc.aio.AioRpcError):
+        return Internal(str(error))
+    code, text = error.code(), error.details() or ""
+    trailers = {str(key): value for key, value in error.trailing_metadata() or ()}
     request_id = trailers.get(_REQUEST_ID)
     encoded = trailers.get(_DETAILS)
     status = status_pb2.Status(message=text)
@@ -331,19 +334,6 @@ def from_rpc_error(error: grpc.RpcError) -> ServiceError:
         except DecodeError:
             status = status_pb2.Status(message=text)
     return from_status(status, code, request_id if isinstance(request_id, str) else None)
-
-
-def _code_and_text(error: grpc.RpcError) -> tuple[grpc.StatusCode, str]:
-    # Both kinds of the library's errors are calls as well, which its types do not say.
-    if isinstance(error, grpc.Call | grpc.aio.AioRpcError):
-        return error.code(), error.details() or ""
-    return grpc.StatusCode.UNKNOWN, str(error)
-
-
-def _trailers(error: grpc.RpcError) -> Sequence[tuple[str, str | bytes]]:
-    if isinstance(error, grpc.Call | grpc.aio.AioRpcError):
-        return [(str(key), value) for key, value in error.trailing_metadata() or ()]
-    return ()
 
 
 def _detail(status: status_pb2.Status, kind: type[_M]) -> _M:

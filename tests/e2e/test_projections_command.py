@@ -51,7 +51,7 @@ async def test_a_rebuild_and_a_verification_are_followed_to_their_end(callers: C
     assert f"log: {appended} events in 1 traces\n" in shown.stdout
     assert f"context_graph    current      at {appended}, generation 2\n" in shown.stdout
     listed = projections("jobs", "--json")
-    assert [job["mode"] for job in json.loads(listed.stdout)["jobs"]] == ["verify", "rebuild"]
+    assert [job["mode"] for job in json.loads(listed.stdout)] == ["verify", "rebuild"]
 
 
 def test_what_is_refused_is_one_line_and_exit_code_1(projections: Command) -> None:

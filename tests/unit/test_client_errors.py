@@ -118,7 +118,9 @@ def test_the_index_of_an_event_of_a_batch_is_known() -> None:
         (grpc.StatusCode.DEADLINE_EXCEEDED, errors.DeadlineExceeded),
         (grpc.StatusCode.UNAUTHENTICATED, errors.Unauthenticated),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, errors.RateLimited),
-        (grpc.StatusCode.UNKNOWN, errors.Internal),
+        # A stream that was reset behind a proxy: its server was killed.
+        (grpc.StatusCode.UNKNOWN, errors.Unreachable),
+        (grpc.StatusCode.INTERNAL, errors.Unreachable),
         (grpc.StatusCode.DATA_LOSS, errors.Internal),
     ],
 )

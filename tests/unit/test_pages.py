@@ -47,6 +47,11 @@ def test_a_service_is_ready_if_all_of_it_works() -> None:
     assert "Version 1.2.3, checked at 2026-03-02 10:00:00 UTC" in page
 
 
+def test_a_service_whose_projections_are_made_elsewhere_is_ready() -> None:
+    page = shown({**dict.fromkeys(CHECKS, "ok"), "projector": "elsewhere"})
+    assert "This service is <strong>ready</strong>" in page
+
+
 @pytest.mark.parametrize("state", ["failing", "unknown"])
 @pytest.mark.parametrize("name", CHECKS)
 def test_a_service_is_not_ready_if_a_part_does_not_work(name: str, state: State) -> None:

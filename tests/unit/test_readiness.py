@@ -39,3 +39,13 @@ async def test_what_nobody_expected_is_not_taken_for_a_state() -> None:
     )
     with pytest.raises(RuntimeError):
         await ready.states()
+
+
+async def test_a_projector_of_another_process_is_not_asked_for() -> None:
+    async def fetch(*_: object) -> str:
+        return "7"
+
+    database = Mock(spec=Database, fetch_installation_value=fetch)
+    ready = Readiness(database, needed_revision="7", projector_follows=None)
+    assert await ready.check() == ["database", "migrations"]
+    assert await ready.states() == {"database": "ok", "migrations": "ok", "projector": "elsewhere"}

@@ -1,7 +1,7 @@
 """The reference of the command line, from the commands themselves."""
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args, get_origin
 
 import typer
 from tools.docs_site.markdown import code, page, table
@@ -63,9 +63,16 @@ def _row(parameter: Any) -> tuple[str, ...]:
 def _value(parameter: Any) -> str:
     if getattr(parameter, "is_flag", False):
         return "-"
-    kind = _kind(parameter.type_descriptor.annotation)
-    bounds = "" if parameter.min is None else f", {parameter.min:,} to {parameter.max:,}"
-    return f"{kind}{bounds}{', repeatable' if parameter.multiple else ''}"
+    annotation = parameter.type_descriptor.annotation
+    if get_origin(annotation) is Literal:
+        return ", ".join(map(code, get_args(annotation)))
+    return f"{_kind(annotation)}{_bounds(parameter.min, parameter.max)}{', repeatable' if parameter.multiple else ''}"
+
+
+def _bounds(least: int | None, most: int | None) -> str:
+    if least is None:
+        return ""
+    return f", at least {least:,}" if most is None else f", {least:,} to {most:,}"
 
 
 def _kind(annotation: Any) -> str:

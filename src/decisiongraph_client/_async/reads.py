@@ -278,6 +278,11 @@ class AsyncReads:
         request = query_service_pb2.GetProjectionHealthRequest()
         return await self._session.call(_methods.GET_PROJECTION_HEALTH, request, timeout=timeout)
 
+    async def get_liveness(self, *, timeout: float | None = None) -> system_service_pb2.GetLivenessResponse:
+        """That the service answers, and its version; needs no token."""
+        request = system_service_pb2.GetLivenessRequest()
+        return await self._session.call(_methods.GET_LIVENESS, request, timeout=timeout)
+
     async def get_readiness(self, *, timeout: float | None = None) -> system_service_pb2.GetReadinessResponse:
         """Whether the service is ready; needs no token.
 

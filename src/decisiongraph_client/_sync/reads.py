@@ -277,6 +277,11 @@ class Reads:
         request = query_service_pb2.GetProjectionHealthRequest()
         return self._session.call(_methods.GET_PROJECTION_HEALTH, request, timeout=timeout)
 
+    def get_liveness(self, *, timeout: float | None = None) -> system_service_pb2.GetLivenessResponse:
+        """That the service answers, and its version; needs no token."""
+        request = system_service_pb2.GetLivenessRequest()
+        return self._session.call(_methods.GET_LIVENESS, request, timeout=timeout)
+
     def get_readiness(self, *, timeout: float | None = None) -> system_service_pb2.GetReadinessResponse:
         """Whether the service is ready; needs no token.
 

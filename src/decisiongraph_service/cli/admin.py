@@ -1,36 +1,27 @@
 """`decisiongraph admin …`: tenants, service accounts, API keys and the audit log."""
 
-import asyncio
-import json
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 
-from decisiongraph_service.cli import database_url, failure, service_connection
+from decisiongraph_service.cli import configuration, database_url, failure, output, service_connection
+from decisiongraph_service.cli.group import Group
+from decisiongraph_service.cli.options import AsJson, Reason, Server, Tenant
 
-if TYPE_CHECKING:
-    from google.protobuf.message import Message
-
-_TIMEOUT_SECONDS: Final = 30
-_WIDTH: Final = 10_000
-
-app = typer.Typer(help="Tenants, service accounts, API keys and the audit log.", no_args_is_help=True)
-tenants = typer.Typer(help="Isolation scopes: everything belongs to one.", no_args_is_help=True)
-accounts = typer.Typer(help="Accounts for programs.", no_args_is_help=True)
-keys = typer.Typer(help="Keys of accounts, exchanged for short-lived tokens.", no_args_is_help=True)
+app = Group(help="Tenants, service accounts, API keys and the audit log.")
+tenants = Group(help="Isolation scopes: everything belongs to one.")
+accounts = Group(help="Accounts for programs.")
+keys = Group(help="Keys of accounts, exchanged for short-lived tokens.")
 app.add_typer(tenants, name="tenants")
 app.add_typer(accounts, name="accounts")
 app.add_typer(keys, name="keys")
 
-Server = Annotated[str | None, typer.Option(help="host:port of the gRPC server. Unset: DG_SERVER, or the running one.")]
-Reason = Annotated[str, typer.Option(help="Why; recorded in the audit log.")]
 TenantId = Annotated[str, typer.Argument(help="Id: 1 to 63 characters of a-z, 0-9 and '-'.")]
 AccountId = Annotated[str, typer.Argument(help="Id: 1 to 63 characters of a-z, 0-9 and '-'.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Option(help="Name for people. Unset: the id.")]
 
 
-@app.command()
+@app.named("bootstrap")
 def bootstrap(
     account: Annotated[str, typer.Option(help="Id of the first administrator's account.")] = "administrator",
     tenant: Annotated[
@@ -42,11 +33,12 @@ def bootstrap(
     Works on the database itself (DG_DATABASE_URL, or that of the running `decisiongraph run`), so only who may read the
     database's password can do it. Refused while an account that may manage access has a valid key.
     """
+    import asyncio
+
     from decisiongraph_service.access import tokens
     from decisiongraph_service.access.administration import Administration
     from decisiongraph_service.domain import errors
     from decisiongraph_service.runtime.server import clock_micros
-    from decisiongraph_service.runtime.settings import Settings
     from decisiongraph_service.storage.audit import Act
     from decisiongraph_service.storage.database import Database
     from decisiongraph_service.storage.tenants import SYSTEM
@@ -55,7 +47,7 @@ def bootstrap(
         return None
 
     async def make() -> str:
-        database = await Database.open(database_url.find(Settings()), pool_size=1)
+        database = await Database.open(database_url.find(configuration.settings()), pool_size=1)
         try:
             act = Act("local command", "decisiongraph admin bootstrap", "first administrator", "local")
             administration = Administration(database, clock=clock_micros, revoked=nothing)
@@ -70,31 +62,31 @@ def bootstrap(
         failure.exit_with(error.message)
 
 
-@tenants.command("create")
+@tenants.named("create")
 def create_tenant(tenant_id: TenantId, reason: Reason, name: Name = "", server: Server = None) -> None:
     """Make a tenant."""
     _act("CreateTenant", server, tenant_id=tenant_id, display_name=name, reason=reason)
 
 
-@tenants.command("list")
+@tenants.named("list")
 def list_tenants(server: Server = None, as_json: AsJson = False) -> None:
     """List all tenants."""
     _list("ListTenants", "tenants", ("tenant_id", "display_name", "created_at", "disabled_at"), server, as_json)
 
 
-@tenants.command("disable")
+@tenants.named("disable")
 def disable_tenant(tenant_id: TenantId, reason: Reason, server: Server = None) -> None:
     """Refuse a tenant's calls; its data stays. Undo with `enable`."""
     _act("DisableTenant", server, tenant_id=tenant_id, reason=reason)
 
 
-@tenants.command("enable")
+@tenants.named("enable")
 def enable_tenant(tenant_id: TenantId, reason: Reason, server: Server = None) -> None:
     """Answer a tenant's calls again."""
     _act("EnableTenant", server, tenant_id=tenant_id, reason=reason)
 
 
-@accounts.command("create")
+@accounts.named("create")
 def create_account(
     account_id: AccountId,
     reason: Reason,
@@ -120,7 +112,7 @@ def create_account(
     )
 
 
-@accounts.command("list")
+@accounts.named("list")
 def list_accounts(
     tenant: Annotated[str, typer.Option(help="Only accounts that may act in this tenant.")] = "",
     server: Server = None,
@@ -131,40 +123,45 @@ def list_accounts(
     _list("ListServiceAccounts", "accounts", columns, server, as_json, tenant_id=tenant)
 
 
-@accounts.command("disable")
+@accounts.named("disable")
 def disable_account(account_id: AccountId, reason: Reason, server: Server = None) -> None:
     """Stop the keys and tokens of an account within five seconds. Undo with `enable`."""
     _act("DisableServiceAccount", server, account_id=account_id, reason=reason)
 
 
-@accounts.command("enable")
+@accounts.named("enable")
 def enable_account(account_id: AccountId, reason: Reason, server: Server = None) -> None:
     """Let the keys of an account work again."""
     _act("EnableServiceAccount", server, account_id=account_id, reason=reason)
 
 
-@keys.command("create")
+@keys.named("create")
 def create_key(
     account_id: AccountId,
     reason: Reason,
     expires_at: Annotated[str | None, typer.Option(help="RFC 3339 with offset. Unset: never.")] = None,
     server: Server = None,
+    as_json: AsJson = False,
 ) -> None:
     """Make a key and print its secret, once. An account has at most two valid keys."""
     request: dict[str, object] = {"account_id": account_id, "reason": reason}
     if expires_at is not None:
         request["expires_at"] = expires_at
-    print(asyncio.run(_call("CreateApiKey", server, request)).secret)
+    answer = _call("CreateApiKey", server, request)
+    if as_json:
+        output.print_json(output.as_dict(answer))
+    else:
+        print(answer.secret)
 
 
-@keys.command("list")
+@keys.named("list")
 def list_keys(account_id: AccountId, server: Server = None, as_json: AsJson = False) -> None:
     """List the keys of an account."""
     columns = ("key_id", "prefix", "created_at", "expires_at", "last_used_at", "revoked_at")
     _list("ListApiKeys", "keys", columns, server, as_json, account_id=account_id)
 
 
-@keys.command("revoke")
+@keys.named("revoke")
 def revoke_key(
     account_id: AccountId,
     key_id: Annotated[str, typer.Argument(help="Id of the key, see `list`.")],
@@ -175,9 +172,9 @@ def revoke_key(
     _act("RevokeApiKey", server, account_id=account_id, key_id=key_id, reason=reason)
 
 
-@app.command()
+@app.named("audit")
 def audit(
-    tenant: Annotated[str | None, typer.Option(help="Tenant to look at, if the token allows several.")] = None,
+    tenant: Tenant = None,
     account: Annotated[str, typer.Option(help="Only acts of this account.")] = "",
     outcome: Annotated[str, typer.Option(help="done or refused.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=1000, help="So many entries, the newest.")] = 100,
@@ -190,63 +187,37 @@ def audit(
     """
     columns = ("recorded_at", "account_id", "action", "target", "outcome", "refusal_reason", "reason")
     wanted = {"account_id": account, "outcome": outcome, "page_size": limit}
-    answer = asyncio.run(_call("ListAuditEntries", server, wanted, tenant))
-    _print([_as_dict(entry) for entry in answer.entries], columns, as_json)
+    answer = _call("ListAuditEntries", server, wanted, tenant)
+    _print([output.as_dict(entry) for entry in answer.entries], columns, as_json)
 
 
 def _act(rpc: str, server: str | None, **request: object) -> None:
-    answer = asyncio.run(_call(rpc, server, request))
+    answer = _call(rpc, server, request)
     for _, value in answer.ListFields():
-        print(json.dumps(_as_dict(value), ensure_ascii=False, indent=2))
+        output.print_json(output.as_dict(value))
 
 
 def _list(rpc: str, name: str, columns: tuple[str, ...], server: str | None, as_json: bool, **request: object) -> None:
     rows: list[dict[str, Any]] = []
     while True:
-        answer = asyncio.run(_call(rpc, server, request))
-        rows.extend(_as_dict(one) for one in getattr(answer, name))
+        answer = _call(rpc, server, request)
+        rows.extend(output.as_dict(one) for one in getattr(answer, name))
         if not getattr(answer, "next_page_token", ""):
             break
         request["page_token"] = answer.next_page_token
     _print(rows, columns, as_json)
 
 
-async def _call(rpc: str, server: str | None, request: dict[str, object], tenant: str | None = None) -> Any:
-    from google.protobuf import json_format
+def _call(rpc: str, server: str | None, request: dict[str, object], tenant: str | None = None) -> Any:
+    from decisiongraph.v1 import admin_service_pb2
 
-    from decisiongraph.v1 import admin_service_pb2, admin_service_pb2_grpc
-
-    try:
-        message = json_format.ParseDict(request, getattr(admin_service_pb2, f"{rpc}Request")())
-    except json_format.ParseError as error:
-        failure.exit_with(str(error))
-    async with service_connection.connect(server, tenant) as connection:
-        stub = admin_service_pb2_grpc.AdminServiceStub(connection.channel)
-        return await getattr(stub, rpc)(message, metadata=connection.metadata("admin"), timeout=_TIMEOUT_SECONDS)
-
-
-def _as_dict(message: "Message") -> dict[str, Any]:
-    from google.protobuf import json_format
-
-    return json_format.MessageToDict(message, preserving_proto_field_name=True)
+    message = service_connection.message(getattr(admin_service_pb2, f"{rpc}Request"), request)
+    with service_connection.admin(server, tenant) as service:
+        return service.call(rpc, message)
 
 
 def _print(rows: list[dict[str, Any]], columns: tuple[str, ...], as_json: bool) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     if as_json:
-        print(json.dumps(rows, ensure_ascii=False, indent=2))
-        return
-    table = Table(box=None)
-    for column in columns:
-        table.add_column(column, no_wrap=True)
-    for row in rows:
-        table.add_row(*(Text(_cell(row.get(column, ""))) for column in columns))
-    # As wide as it needs: ids are to be copied.
-    Console(width=_WIDTH).print(table)
-
-
-def _cell(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        output.print_json(rows)
+    else:
+        output.print_table(rows, columns)

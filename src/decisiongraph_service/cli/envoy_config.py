@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from decisiongraph_service.cli import failure
+from decisiongraph_service.cli import failure, output
+from decisiongraph_service.cli.options import AsJson
 
 if TYPE_CHECKING:
     from decisiongraph_service.runtime.settings import Settings
@@ -34,6 +35,7 @@ def envoy_config(
     server_ca: Annotated[Path | None, typer.Option(help="Authority of the servers' certificates, PEM.")] = None,
     client_cert: Annotated[Path | None, typer.Option(help="Certificate that servers are shown, PEM.")] = None,
     client_key: Annotated[Path | None, typer.Option(help="Its key, PEM.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write the configuration of an Envoy in front of servers, with TLS towards callers and towards servers.
 
@@ -79,7 +81,10 @@ def envoy_config(
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         (folder / name).write_text(text)
-    print(folder / edge_config.CONFIG)
+    if as_json:
+        output.print_json({"config": str(folder / edge_config.CONFIG)})
+    else:
+        print(folder / edge_config.CONFIG)
 
 
 def _settings(issuer: str | None, audience: str | None, issuers: Path | None) -> "Settings":

@@ -3,7 +3,6 @@
 Whatever happens, what it started is stopped before it ends; what a killed run left is stopped by the next one.
 """
 
-import asyncio
 import contextlib
 import fcntl
 import json
@@ -17,9 +16,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from decisiongraph_service.cli import database_url, failure
+from decisiongraph_service.cli import configuration, database_url, failure
 
 if TYPE_CHECKING:
+    import asyncio
+
     from decisiongraph_service.runtime.settings import Settings
 
 _SECOND_SIGNAL_SECONDS: Final = 0.5
@@ -31,15 +32,9 @@ def run() -> None:
     Data, keys, logs and addresses are kept in DG_DATA_DIR (.run). DG_REST_PORT and DG_GRPC_PORT choose other ports,
     0 takes free ones. With DG_DATABASE_URL that database is used and no Postgres is started.
     """
-    from pydantic import ValidationError
+    import asyncio
 
-    from decisiongraph_service.runtime.settings import Settings
-
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        # Without the values, which may be secret.
-        failure.exit_with("; ".join(f"DG_{e['loc'][0]}".upper() + f": {e['msg']}" for e in error.errors()))
+    settings = configuration.settings()
     if settings.profile != "development":
         failure.exit_with("`run` is for development; in production run `decisiongraph serve` behind Envoy")
     with _only_run(settings.data_dir.absolute()) as folder:
@@ -94,6 +89,8 @@ class Files:
 
 async def _supervise(settings: "Settings", folder: Path) -> int:
     """Start, watch and stop; returns the exit code."""
+    import asyncio
+
     from decisiongraph_service.cli import run_screen, run_steps
     from decisiongraph_service.runtime import children
 
@@ -129,6 +126,8 @@ async def _supervise(settings: "Settings", folder: Path) -> int:
 
 def _handle_signals(work: "asyncio.Task[Any]", kill: Callable[[], None]) -> None:
     """The first signal cancels `work`; a second Ctrl-C does not wait any longer."""
+    import asyncio
+
     stopping_since: float | None = None
 
     def received(number: signal.Signals) -> None:

@@ -12,11 +12,10 @@ import time
 from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
-from urllib.parse import urlsplit
 
-import asyncpg
 from pydantic import SecretStr
 
+from decisiongraph_service.cli import database_url
 from decisiongraph_service.cli.run_screen import Screen, welcome
 from decisiongraph_service.domain import errors
 from decisiongraph_service.runtime import children, embedded_postgres, envoy, gate, ports, workers
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 _SERVER_SECONDS: Final = 30.0
 _ENVOY_SECONDS: Final = 20.0
-_DATABASE_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.1
 _EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
 
@@ -115,7 +113,7 @@ class Run:
         if self._settings.database_url is not None:
             url = self._settings.database_url.get_secret_value()
             async with self._screen.step("connecting to the database"):
-                await _check_database(url)
+                await _require_reachable(url)
             return url
         postgres = embedded_postgres.EmbeddedPostgres(self._folder / "postgres", note=self._screen.say)
         async with self._screen.step("starting Postgres"):
@@ -145,6 +143,8 @@ class Run:
                 **os.environ,
                 **{f"DG_{name.upper()}": str(getattr(settings, name)) for name in handed_on},
                 "DG_DATABASE_URL": url,
+                # Nobody else would here.
+                "DG_PROJECTOR_ENABLED": "true",
                 # So that its last lines are there when it is killed.
                 "PYTHONUNBUFFERED": "1",
             },
@@ -226,39 +226,11 @@ def _address(host: str, port: int) -> str:
     return f"[{reachable}]:{port}" if ":" in reachable else f"{reachable}:{port}"
 
 
-async def _check_database(url: str) -> None:
-    """Connect once.
-
-    Raises:
-        RunError: that fails; names the database, and never the password.
-    """
+async def _require_reachable(url: str) -> None:
     try:
-        connection = await asyncpg.connect(url, timeout=_DATABASE_SECONDS)
-    except TimeoutError:
-        reason = f"no answer within {_DATABASE_SECONDS:.0f} s"
-    except asyncpg.PostgresError as error:
-        reason = str(error)
-    except ConnectionRefusedError:
-        reason = "nothing listens there"
-    except OSError as error:
-        reason = error.strerror or str(error)
-    except (ValueError, asyncpg.InterfaceError):
-        # Without the reason: what is wrong with an address may be told by quoting it, password included.
-        raise RunError("DG_DATABASE_URL is not an address like postgresql://user:password@host:5432/database") from None
-    else:
-        await connection.close()
-        return
-    raise RunError(f"cannot connect to {_place(url)} (DG_DATABASE_URL): {reason}")
-
-
-def _place(url: str) -> str:
-    parts = urlsplit(url)
-    if "@" in url and "@" not in parts.netloc:
-        # A password with `/`, `?` or `#` that is not escaped: its beginning would pass for the host.
-        return "the database"
-    host = parts.netloc.rpartition("@")[2] or "localhost"
-    port = "" if ":" in host.rpartition("]")[2] else ":5432"
-    return f"database {parts.path.lstrip('/') or '(default)'} at {host}{port}"
+        await database_url.require_reachable(url)
+    except database_url.Unreachable as error:
+        raise RunError(str(error)) from error
 
 
 async def _wait_serving(address: str, timeout_seconds: float) -> None:

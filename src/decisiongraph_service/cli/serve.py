@@ -1,11 +1,10 @@
 """`decisiongraph serve`: the gRPC server, for use behind Envoy."""
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from decisiongraph_service.cli import failure
+from decisiongraph_service.cli import configuration, failure
 
 if TYPE_CHECKING:
     from decisiongraph_service.runtime.settings import Settings
@@ -25,11 +24,10 @@ def serve(
     from decisiongraph_service.domain import errors
     from decisiongraph_service.runtime import telemetry
     from decisiongraph_service.runtime.ports import PortError
-    from decisiongraph_service.runtime.settings import Settings
     from decisiongraph_service.runtime.workers import WorkersFailed
 
+    settings = configuration.settings() if workers is None else configuration.settings(workers=workers)
     try:
-        settings = Settings() if workers is None else Settings(workers=workers)
         telemetry.configure_logging(settings.log_level, settings.log_format)
         _serve(settings)
     except errors.DecisionGraphError as error:
@@ -39,6 +37,8 @@ def serve(
 
 
 def _serve(settings: "Settings") -> None:
+    import asyncio
+
     if settings.workers > 1:
         from decisiongraph_service.runtime.workers import Workers
 

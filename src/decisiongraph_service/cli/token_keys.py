@@ -1,7 +1,6 @@
 """`decisiongraph token-keys …`: the keys that sign and verify tokens, changed while servers run."""
 
 import contextlib
-import json
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -10,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from decisiongraph_service.cli import failure
+from decisiongraph_service.cli import configuration, failure, output
+from decisiongraph_service.cli.group import Group
+from decisiongraph_service.cli.options import AsJson
 
 if TYPE_CHECKING:
     from decisiongraph_service.access.key_folder import KeyFile
@@ -20,15 +21,15 @@ if TYPE_CHECKING:
 # Settings allow no longer ones.
 _LONGEST_TOKEN_SECONDS: Final = 24 * 3600
 
-app = typer.Typer(
-    help="The keys that sign and verify tokens (folder DG_TOKEN_KEYS_DIR), changed while servers run. To change keys: "
-    "`add`; when the new one signs, `retire` the old one; `retire` it again when its tokens have expired.",
-    no_args_is_help=True,
+app = Group(
+    help="The keys that sign and verify tokens (folder DG_TOKEN_KEYS_DIR), changed while servers run.\n\n"
+    "To change keys: `add`; when the new one signs, `retire` the old one; `retire` it again when no token of "
+    "it is valid."
 )
 
 
-@app.command("list")
-def list_keys(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+@app.named("list")
+def list_keys(as_json: AsJson = False) -> None:
     """List the keys, the one that signs first.
 
     States: `signs`; `waits` (published, but not old enough to sign); `could sign` (if the newer ones were not there);
@@ -36,18 +37,20 @@ def list_keys(as_json: Annotated[bool, typer.Option("--json", help="Print JSON."
     be removed.
     """
     with _failures():
-        settings = _settings()
+        settings = configuration.settings()
         ring = _ring(settings)
         signing = ring.signing_key.key_id
         rows = [_row(ring, member, signing, settings) for member in ring.members]
     if as_json:
-        print(json.dumps(rows, indent=2))
+        output.print_json(rows)
         return
-    _print(rows)
+    for row in rows:
+        row["changes"] = row.get("signs_from") or row.get("removable_at") or ""
+    output.print_table(rows, ("key_id", "state", "changes"))
 
 
-@app.command()
-def add() -> None:
+@app.named("add")
+def add(as_json: AsJson = False) -> None:
     """Make a key and print its id.
 
     Running servers publish it and verify its tokens within ten seconds. It signs when it is DG_TOKEN_KEY_GRACE_SECONDS
@@ -56,17 +59,18 @@ def add() -> None:
     from decisiongraph_service.access import key_folder
 
     with _failures():
-        made = key_folder.add(_folder(_settings()), now=time.time())
-    print(made.key_id)
+        made = key_folder.add(_folder(configuration.settings()), now=time.time())
+    _tell({"key_id": made.key_id}, made.key_id, as_json)
 
 
-@app.command()
+@app.named("retire")
 def retire(
     key_id: Annotated[str, typer.Argument(help="Id of the key, see `list`.")],
     at_once: Annotated[
         bool,
         typer.Option("--now", help="Remove it at once: its tokens stop within ten seconds. For a key that leaked."),
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Let a key sign no more; called again when its tokens have expired, remove it.
 
@@ -77,18 +81,24 @@ def retire(
     from decisiongraph_service.access.keys import SigningKey
 
     with _failures():
-        settings = _settings()
+        settings = configuration.settings()
         ring = _ring(settings)
         file = key_retirement.find(ring, key_id)
         if at_once:
             key_retirement.remove(ring, key_id)
-            print(f"{key_id} is removed; its tokens stop within ten seconds")
+            removed = {"key_id": key_id, "state": "removed"}
+            _tell(removed, f"{key_id} is removed; its tokens stop within ten seconds", as_json)
             return
         if isinstance(file.key, SigningKey):
             key_retirement.stop_signing(ring, key_id, now=time.time())
             file = key_retirement.find(_ring(settings), key_id)
             removable_at = _removable_at(file, settings)
-            print(f"{key_id} only verifies from now on; remove it by the same command after {_text(removable_at)}")
+            verifies = {"key_id": key_id, "state": "verifies", "removable_at": _text(removable_at)}
+            _tell(
+                verifies,
+                f"{key_id} only verifies from now on; remove it by the same command after {_text(removable_at)}",
+                as_json,
+            )
             return
         removable_at = _removable_at(file, settings)
         if time.time() < removable_at:
@@ -97,7 +107,8 @@ def retire(
                 "stop them"
             )
         key_retirement.remove(ring, key_id)
-        print(f"{key_id} is removed; none of its tokens was valid any more")
+        removed = {"key_id": key_id, "state": "removed"}
+        _tell(removed, f"{key_id} is removed; none of its tokens was valid any more", as_json)
 
 
 def _row(ring: "KeyRing", member: "RingKey", signing: str, settings: "Settings") -> dict[str, str]:
@@ -123,12 +134,6 @@ def _removable_at(file: "KeyFile", settings: "Settings") -> float:
     return key_retirement.removable_at(file, longest_token_seconds=longest)
 
 
-def _settings() -> "Settings":
-    from decisiongraph_service.runtime.settings import Settings
-
-    return Settings()
-
-
 def _folder(settings: "Settings") -> Path:
     if settings.token_keys_dir is None:
         failure.exit_with("DG_TOKEN_KEYS_DIR is not set; it names the folder of the keys")
@@ -150,17 +155,12 @@ def _failures() -> Iterator[None]:
         failure.exit_with(str(error))
 
 
+def _tell(told: dict[str, str], text: str, as_json: bool) -> None:
+    if as_json:
+        output.print_json(told)
+    else:
+        print(text)
+
+
 def _text(seconds: float) -> str:
     return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _print(rows: list[dict[str, str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("key_id", "state", "changes", box=None)
-    for row in rows:
-        changes = row.get("signs_from") or row.get("removable_at") or ""
-        table.add_row(Text(row["key_id"], no_wrap=True), Text(row["state"]), Text(changes, no_wrap=True))
-    Console().print(table)

@@ -10,8 +10,8 @@ from decisiongraph_service.storage.database import Database
 
 CHECKS: Final = ("database", "migrations", "projector")
 """What a request needs."""
-State = Literal["ok", "failing", "unknown"]
-"""How one of them stands; unknown: the database does not say."""
+State = Literal["ok", "failing", "unknown", "elsewhere"]
+"""How one of them stands; unknown: the database does not say; elsewhere: another process does that work."""
 _STATES_SECONDS: Final = 2.0
 _UNREACHABLE: Final[dict[str, State]] = {"database": "failing", "migrations": "unknown"}
 
@@ -24,7 +24,7 @@ class Readiness:
         database: Database,
         *,
         needed_revision: str,
-        projector_follows: Callable[[], bool],
+        projector_follows: Callable[[], bool] | None,
         is_stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         """Set up.
@@ -32,7 +32,7 @@ class Readiness:
         Args:
             database: What every request needs.
             needed_revision: The migration that this version works with.
-            projector_follows: Whether this process's projector is at work.
+            projector_follows: Whether this process's projector is at work. None: it has none, others project.
             is_stopping: Whether this server was asked to stop.
         """
         self._database = database
@@ -50,6 +50,8 @@ class Readiness:
         if self._is_stopping():
             raise errors.StorageUnavailable("this server is stopping; send no more requests to it")
         await self.check_database()
+        if self._projector_follows is None:
+            return ["database", "migrations"]
         if not self._projector_follows():
             raise errors.StorageUnavailable("projector: it has ended; the log says why; restart this server")
         return list(CHECKS)
@@ -72,7 +74,12 @@ class Readiness:
             self._look = asyncio.create_task(self._look_at_database(), name="readiness-states")
         done, _ = await asyncio.wait([self._look], timeout=_STATES_SECONDS)
         states = done.pop().result() if done else _UNREACHABLE
-        return {**states, "projector": "ok" if self._projector_follows() else "failing"}
+        return {**states, "projector": self._projector_state()}
+
+    def _projector_state(self) -> State:
+        if self._projector_follows is None:
+            return "elsewhere"
+        return "ok" if self._projector_follows() else "failing"
 
     async def _look_at_database(self) -> dict[str, State]:
         try:

@@ -65,7 +65,7 @@ def landing_page(template: Template, *, version: str, checked_at: str, states: M
     Raises:
         KeyError: the template has a place that nothing is filled into.
     """
-    ready = all(state == "ok" for state in states.values())
+    ready = all(state in ("ok", "elsewhere") for state in states.values())
     values = {
         "version": version,
         "checked_at": checked_at,

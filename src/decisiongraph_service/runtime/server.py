@@ -203,7 +203,7 @@ class Server:
         readiness = Readiness(
             database,
             needed_revision=revision,
-            projector_follows=lambda: parts.projector.is_following,
+            projector_follows=(lambda: parts.projector.is_following) if settings.projector_enabled else None,
             is_stopping=lambda: self._stopping,
         )
         await readiness.check_database()
@@ -212,8 +212,9 @@ class Server:
         await parts.revocations.start()
         await asyncio.gather(parts.keys.start(), *(issuer.start() for issuer in parts.issuers))
         signal.start()
-        parts.projector.start()
-        parts.runner.start()
+        if settings.projector_enabled:
+            parts.projector.start()
+            parts.runner.start()
         pipeline = self._pipeline(parts)
         self._measuring.start(
             database,

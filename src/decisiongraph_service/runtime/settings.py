@@ -105,6 +105,11 @@ class Settings(BaseSettings):
     freshness_wait: float = Field(
         default=2.0, ge=0, le=60, description="Longest wait of a read for its projection, in seconds."
     )
+    projector_enabled: bool = Field(
+        default=True,
+        description="Whether servers keep the projections up to date and run replay jobs. `false`: they leave that to "
+        "`decisiongraph worker`, of which at least one must run.",
+    )
     rebuild_enabled: bool | None = Field(
         default=None,
         description="Whether StartReplay may rebuild projections. Unset: in the development profile only.",

@@ -31,8 +31,10 @@ _log = structlog.get_logger("decisiongraph.commit_signal")
 class CommitSignal:
     """One per process: hands on what its own appends and those of other processes report."""
 
-    def __init__(self, database_url: str) -> None:
+    def __init__(self, database_url: str, *, elsewhere_first_seconds: float = _ELSEWHERE_FIRST_SECONDS) -> None:
+        """`elsewhere_first_seconds`: for so long what another process committed is left to its own projector."""
         self._database_url = database_url
+        self._elsewhere_first_seconds = elsewhere_first_seconds
         self._listeners: dict[TenantId, set[asyncio.Event]] = {}
         self._everything: set[_Collector] = set()
         self._collected_later: set[TenantId] = set()
@@ -127,7 +129,7 @@ class CommitSignal:
             event.set()
         if tenant_id not in self._collected_later:
             self._collected_later.add(tenant_id)
-            asyncio.get_running_loop().call_later(_ELSEWHERE_FIRST_SECONDS, self._collect, tenant_id)
+            asyncio.get_running_loop().call_later(self._elsewhere_first_seconds, self._collect, tenant_id)
 
     def _collect(self, tenant_id: TenantId) -> None:
         self._collected_later.discard(tenant_id)

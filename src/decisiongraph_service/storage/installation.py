@@ -1,5 +1,6 @@
 """What belongs to the whole installation: its keys and the state of its schema."""
 
+from dataclasses import dataclass
 from typing import Final
 
 import asyncpg
@@ -12,6 +13,10 @@ _OLDEST_SERVER: Final = "SELECT oldest_server FROM schema_compatibility"
 _PING: Final = "SELECT 1"
 
 
+_POSTGRES: Final = """
+    SELECT current_setting('server_version_num')::int / 10000 AS major,
+           (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_micros
+"""
 _DURABILITY: Final = """
     SELECT name, setting
     FROM pg_settings
@@ -22,6 +27,22 @@ _SAFE: Final = {
     "full_page_writes": ("on",),
     "synchronous_commit": ("on", "remote_apply"),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Postgres:
+    """The server of the database."""
+
+    major: int
+    """Its version."""
+    now_micros: int
+    """Its time, microseconds since 1970-01-01T00:00:00Z."""
+
+
+async def fetch_postgres(database: Database) -> Postgres:
+    """Version and time of the server."""
+    (row,) = await database.fetch_installation_rows(_POSTGRES)
+    return Postgres(row["major"], row["now_micros"])
 
 
 async def fetch_unsafe_settings(database: Database) -> list[str]:

@@ -1,0 +1,1 @@
+"""What `decisiongraph doctor` looks at, a module per place: this machine, the database, the service."""
