@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
 _CHUNK_BYTES: Final = 16_384
@@ -11,10 +11,13 @@ _CHUNK_BYTES: Final = 16_384
 class UnreliableLine:
     """Where to connect, and how often it has broken."""
 
-    def __init__(self, upstream: str, cuts: Sequence[int]) -> None:
+    def __init__(
+        self, upstream: str, cuts: Sequence[int], before_the_first: Callable[[], Awaitable[None]] | None
+    ) -> None:
         self._host, _, port = upstream.rpartition(":")
         self._port = int(port)
         self._cuts = list(cuts)
+        self._before_the_first = before_the_first
         self._connections: set[asyncio.Task[None]] = set()
         self.address = ""
         self.broken = 0
@@ -25,6 +28,9 @@ class UnreliableLine:
         assert task is not None
         self._connections.add(task)
         most = self._cuts.pop(0) if self._cuts else None
+        before, self._before_the_first = self._before_the_first, None
+        if before is not None:
+            await before()
         from_service, to_service = await asyncio.open_connection(self._host, self._port)
         asking = asyncio.create_task(_carry(reader, to_service, None))
         answering = asyncio.create_task(_carry(from_service, writer, most))
@@ -61,12 +67,15 @@ async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, mos
 
 
 @contextlib.asynccontextmanager
-async def unreliable_line(upstream: str, cuts: Sequence[int]) -> AsyncIterator[UnreliableLine]:
+async def unreliable_line(
+    upstream: str, cuts: Sequence[int] = (), before_the_first: Callable[[], Awaitable[None]] | None = None
+) -> AsyncIterator[UnreliableLine]:
     """A line to `upstream` (host:port) whose first connections break after so many bytes of answers, one each.
 
-    After 0 bytes: what was asked has arrived and was done, and the answer is lost.
+    After 0 bytes: what was asked has arrived and was done, and the answer is lost. `before_the_first` is awaited before
+    anything of the first connection is handed on.
     """
-    line = UnreliableLine(upstream, cuts)
+    line = UnreliableLine(upstream, cuts, before_the_first)
     server = await asyncio.start_server(line.serve, "127.0.0.1", 0)
     line.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:

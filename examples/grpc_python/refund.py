@@ -344,15 +344,13 @@ async def main(number: str) -> None:
         print(f"  {last}: there")
 
         print("append to the finished decision once more")
+        allowed = payload_pb2.PolicyEvaluatedPayload(policy=POLICY, decision="allow")
         try:
-            await service.append_all([event("afterthought", trace_id, BOT, policy_evaluated=POLICY_ALLOWS)])
+            await service.append_all([event("afterthought", trace_id, BOT, policy_evaluated=allowed)])
         except Refused as refused:
             if refused.reason != "TRACE_FINISHED":
                 raise
             print(f"  refused: {refused.reason}")
-
-
-POLICY_ALLOWS = payload_pb2.PolicyEvaluatedPayload(policy=POLICY, decision="allow")
 
 
 def count(receipts: Sequence[event_pb2.EventReceipt]) -> str:
