@@ -21,8 +21,9 @@ def envoy_config(
 ) -> None:
     """Write the configuration of an Envoy in front of servers, with TLS towards callers and towards servers.
 
-    Run it with `envoy -c FOLDER/envoy.yaml`. Certificates are read anew when their folders change. Without --cert
-    callers call without TLS: only for a network that ends TLS before.
+    Run it with `envoy -c FOLDER/envoy.yaml`, here or wherever the folder is at the same path: all that Envoy reads is in
+    it, but for certificates. Those are read anew when their folders change. Without --cert callers call without TLS:
+    only for a network that ends TLS before.
     """
     from decisiongraph_service.runtime import edge_config, envoy
     from decisiongraph_service.runtime.edge_config import Certificate, EdgeTls
@@ -47,12 +48,14 @@ def envoy_config(
             servers=[_address(one, "--server") for one in server],
             admin_port=admin_port,
             tls=tls,
+            with_assets=True,
         )
     except (envoy.EnvoyConfigError, ValueError) as error:
         failure.exit_with(str(error))
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         (folder / name).write_text(text)
+    edge_config.copy_assets(folder)
     print(folder / edge_config.CONFIG)
 
 
