@@ -21,9 +21,9 @@ def envoy_config(
 ) -> None:
     """Write the configuration of an Envoy in front of servers, with TLS towards callers and towards servers.
 
-    Run it with `envoy -c FOLDER/envoy.yaml`, here or wherever the folder is at the same path: all that Envoy reads is in
-    it, but for certificates. Those are read anew when their folders change. Without --cert callers call without TLS:
-    only for a network that ends TLS before.
+    Run it with `envoy -c FOLDER/envoy.yaml`, here or wherever the folder is at the same path: but for certificates, all
+    that Envoy reads is in it. Certificates are read anew when their folders change. Without --cert callers call without
+    TLS: only for a network that ends TLS before.
     """
     from decisiongraph_service.runtime import edge_config, envoy
     from decisiongraph_service.runtime.edge_config import Certificate, EdgeTls

@@ -53,8 +53,8 @@ def render(
 ) -> dict[str, str]:
     """The texts of the files by name, for `folder`.
 
-    `with_assets`: Envoy finds what it reads beside its configuration in `folder` too (`copy_assets`), so that the folder
-    is all that it needs; otherwise in this installation.
+    `with_assets`: Envoy finds what it reads beside its configuration in `folder` too (`copy_assets`), so that it needs
+    nothing else; otherwise in this installation.
 
     Raises:
         EnvoyConfigError: the committed configuration lacks a part that is to be filled in.
