@@ -18,7 +18,7 @@ run: .venv/.complete ## start everything and print how to call it; Ctrl-C stops 
 test: .venv/.complete ## run all tests
 	@exec .venv/bin/python -m pytest
 
-check: .venv/.complete ## check format, lint, types, import rules and the contract
+check: .venv/.complete ## check format, lint, types, import rules, the contract and the image
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
@@ -27,6 +27,8 @@ check: .venv/.complete ## check format, lint, types, import rules and the contra
 	.venv/bin/buf format --diff --exit-code proto
 	tools/fetch_protos.sh
 	.venv/bin/buf lint
+	.venv/bin/hadolint deploy/Dockerfile
+	.venv/bin/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
 
 breaking: .venv/.complete ## compare the contract with that of BASE (a git ref)
 	tools/fetch_protos.sh

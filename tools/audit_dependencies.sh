@@ -6,9 +6,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 mkdir -p .run
-.venv/bin/uv export --quiet --frozen --extra server --extra fleet --no-default-groups --format cyclonedx1.5 \
+.venv/bin/uv export --quiet --frozen --all-extras --no-default-groups --format cyclonedx1.5 \
   --preview-features sbom-export --output-file .run/sbom.json >/dev/null
-.venv/bin/uv export --quiet --frozen --extra server --extra fleet --no-default-groups --no-emit-project \
+.venv/bin/uv export --quiet --frozen --all-extras --no-default-groups --no-emit-project \
   --format requirements.txt --output-file .run/requirements.txt >/dev/null
 echo "written to .run/sbom.json"
 

@@ -23,6 +23,7 @@ from tests.certificates import Authority, Pem
 from decisiongraph.v1 import system_service_pb2, system_service_pb2_grpc
 from decisiongraph_service.access import keys
 from decisiongraph_service.runtime import children, config_template, edge_config, envoy, ports
+from decisiongraph_service.runtime.assets import asset
 from decisiongraph_service.runtime.edge_config import Certificate, EdgeTls
 from decisiongraph_service.runtime.gate import Gate
 from decisiongraph_service.runtime.server_tls import ServerTls
@@ -259,6 +260,7 @@ def test_the_command_writes_what_envoy_takes(tmp_path: Path) -> None:
     )
     assert ended.returncode == 0, ended.stderr
     config = Path(ended.stdout.strip())
+    assert str(asset("envoy")) not in config.read_text(), "the folder is not all that Envoy needs"
     checked = subprocess.run(
         (*envoy.command(config), "--mode", "validate"), capture_output=True, text=True, timeout=60, check=False
     )
@@ -292,6 +294,31 @@ def test_the_command_names_what_is_wrong_with_an_issuer(tmp_path: Path) -> None:
         assert said in ended.stderr
         assert "Traceback" not in ended.stderr
         assert not (tmp_path / "edge").exists()
+
+
+def test_certificates_are_named_where_they_are_mounted(tmp_path: Path) -> None:
+    """A mounted secret is a link into a folder that is replaced when the secret changes."""
+    authority = Authority(tmp_path / "..2026_03_01", "authority")
+    pem = authority.sign("edge")
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    for file in (pem.cert, pem.key):
+        (mounted / file.name).symlink_to(file)
+    certificate = Certificate(mounted / pem.cert.name, mounted / pem.key.name)
+
+    files = edge_config.render(
+        tmp_path,
+        listen=("127.0.0.1", 1),
+        servers=[("db", 1)],
+        admin_port=2,
+        gate=Gate(ISSUER, AUDIENCE, 3),
+        tls=EdgeTls(certificate),
+    )
+
+    secret = yaml.safe_load(files["listener-certificate.yaml"])["resources"][0]["tls_certificate"]
+    assert secret["certificate_chain"]["filename"] == str(certificate.cert_file)
+    assert secret["private_key"]["filename"] == str(certificate.key_file)
+    assert secret["watched_directory"]["path"] == str(mounted)
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,9 @@ def envoy_config(
 ) -> None:
     """Write the configuration of an Envoy in front of servers, with TLS towards callers and towards servers.
 
-    Run it with `envoy -c FOLDER/envoy.yaml`. Certificates are read anew when their folders change. Without --cert
-    callers call without TLS: only for a network that ends TLS before.
+    Run it with `envoy -c FOLDER/envoy.yaml`, here or wherever the folder is at the same path: but for certificates, all
+    that Envoy reads is in it. Certificates are read anew when their folders change. Without --cert callers call without
+    TLS: only for a network that ends TLS before.
 
     It lets in whoever has a valid token, of the servers' own issuer or of one in --issuers, and everybody to what is
     public. The settings of tokens must be those of the servers. Envoy fetches the servers' keys every five seconds and
@@ -75,12 +76,14 @@ def envoy_config(
             admin_port=admin_port,
             gate=gate.of_servers(_settings(token_issuer, token_audience, issuers), keys_port=keys_port),
             tls=tls,
+            with_assets=True,
         )
     except (EnvoyConfigError, ValueError) as error:
         failure.exit_with(str(error))
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         (folder / name).write_text(text)
+    edge_config.copy_assets(folder)
     if as_json:
         output.print_json({"config": str(folder / edge_config.CONFIG)})
     else:

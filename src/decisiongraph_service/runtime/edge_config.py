@@ -3,6 +3,7 @@
 Certificates are named in files of their own, which Envoy reads anew when the folder of the certificates changes.
 """
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from decisiongraph_service.runtime.config_template import at, cluster, listener,
 from decisiongraph_service.runtime.gate import Gate
 
 CONFIG: Final = "envoy.yaml"
+ASSETS: Final = ("generated/decisiongraph.binpb", "envoy/http_status.lua")
+"""What Envoy reads beside its configuration."""
 _LISTENER_SECRET: Final = "listener-certificate"  # noqa: S105 - a name
 _CLIENT_SECRET: Final = "client-certificate"  # noqa: S105 - a name
 
@@ -48,8 +51,12 @@ def render(
     admin_port: int,
     gate: Gate,
     tls: EdgeTls,
+    with_assets: bool = False,
 ) -> dict[str, str]:
     """The texts of the files by name, for `folder`.
+
+    `with_assets`: Envoy finds what it reads beside its configuration in `folder` too (`copy_assets`), so that it needs
+    nothing else; otherwise in this installation.
 
     Raises:
         EnvoyConfigError: the committed configuration lacks a part that is to be filled in.
@@ -57,6 +64,7 @@ def render(
     """
     if tls.client is not None and tls.server_ca_file is None:
         raise ValueError("a client certificate is shown to servers over TLS; name their authority as well")
+    descriptor_set, lua_script = (folder / Path(name).name if with_assets else asset(name) for name in ASSETS)
     text = envoy.render_config(
         asset("envoy/envoy.yaml"),
         rest_host=listen[0],
@@ -64,8 +72,8 @@ def render(
         grpc_addresses=servers,
         admin_port=admin_port,
         gate=gate,
-        descriptor_set=asset("generated/decisiongraph.binpb"),
-        lua_script=asset("envoy/http_status.lua"),
+        descriptor_set=descriptor_set,
+        lua_script=lua_script,
     )
     # Envoy reads certificates from files only if it has a name.
     config = {"node": {"id": "decisiongraph", "cluster": "decisiongraph"}, **yaml.safe_load(text)}
@@ -88,14 +96,21 @@ def render(
     return files
 
 
+def copy_assets(folder: Path) -> None:
+    """Put what Envoy reads beside its configuration into `folder`."""
+    for name in ASSETS:
+        shutil.copyfile(asset(name), folder / Path(name).name)
+
+
 def _secret(name: str, certificate: Certificate) -> dict[str, str]:
+    # Not what links lead to: where secrets are mounted, they lead into a folder that is replaced with the certificate.
     secret = {
         "@type": f"{upstream_tls.TYPES}.Secret",
         "name": name,
         "tls_certificate": {
-            "certificate_chain": {"filename": str(certificate.cert_file.resolve())},
-            "private_key": {"filename": str(certificate.key_file.resolve())},
-            "watched_directory": {"path": str(certificate.cert_file.resolve().parent)},
+            "certificate_chain": {"filename": str(certificate.cert_file.absolute())},
+            "private_key": {"filename": str(certificate.key_file.absolute())},
+            "watched_directory": {"path": str(certificate.cert_file.absolute().parent)},
         },
     }
     return {f"{name}.yaml": yaml.safe_dump({"resources": [secret]}, sort_keys=False)}

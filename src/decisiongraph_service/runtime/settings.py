@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from decisiongraph_service.domain import limits
@@ -19,8 +19,14 @@ class Settings(BaseSettings):
         default="development",
         description="`development` makes keys, accounts and tenants by itself; `production` makes nothing by itself.",
     )
+    database_url_file: Path | None = Field(
+        default=None,
+        description="File that holds what DG_DATABASE_URL would: a secret that is mounted. Read when a process starts, "
+        "and only if DG_DATABASE_URL is not set.",
+    )
     database_url: SecretStr | None = Field(
         default=None,
+        validate_default=True,
         description="Postgres 15 or newer, `postgresql://user:password@host:port/database`. "
         "Unset: `decisiongraph run` starts an embedded one.",
     )
@@ -191,6 +197,20 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
     log_format: Literal["json", "console"] = Field(default="json", description="One JSON object or one line per event.")
+
+    @field_validator("database_url")
+    @classmethod
+    def _from_file(cls, url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        path: Path | None = info.data.get("database_url_file")
+        if url is not None or path is None:
+            return url
+        try:
+            text = path.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"DG_DATABASE_URL_FILE: {path} cannot be read ({error})") from error
+        if not text:
+            raise ValueError(f"DG_DATABASE_URL_FILE: {path} is empty; write the address of the database into it")
+        return SecretStr(text)
 
     @property
     def allows_rebuilds(self) -> bool:
