@@ -2,7 +2,18 @@
 
 import typer
 
-from decisiongraph_service.cli import admin, check, envoy_config, migrate, projections, run, serve, token, token_keys
+from decisiongraph_service.cli import (
+    admin,
+    check,
+    distribute,
+    envoy_config,
+    migrate,
+    projections,
+    run,
+    serve,
+    token,
+    token_keys,
+)
 
 app = typer.Typer(
     name="decisiongraph",
@@ -14,6 +25,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("serve")(serve.serve)
 app.command("migrate")(migrate.migrate)
+app.add_typer(distribute.app, name="db")
 app.command("check-log")(check.check_log)
 app.command("envoy-config")(envoy_config.envoy_config)
 app.command("token")(token.token)
