@@ -18,6 +18,7 @@ import pytest
 from decisiongraph_service.domain import errors
 from decisiongraph_service.runtime import server
 from decisiongraph_service.storage import migrations, sharding
+from decisiongraph_service.storage.database import RUNTIME_ROLE
 
 _NUMBERS = itertools.count()
 
@@ -75,11 +76,13 @@ async def url(database_url: str) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def citus_url(url: str) -> str:
+async def citus_url(url: str) -> AsyncIterator[str]:
     """The same with what stands in for Citus."""
     await execute(url, _STAND_IN)
     await execute(url, _FOUND.format(database=url.rpartition("/")[2]))
-    return url
+    await execute(url, f"ALTER ROLE {RUNTIME_ROLE} LOGIN")
+    yield url
+    await execute(url, f"ALTER ROLE {RUNTIME_ROLE} NOLOGIN")
 
 
 async def execute(url: str, statement: str) -> None:
@@ -228,6 +231,13 @@ async def test_while_servers_work_it_is_refused(citus_url: str, tmp_path: Path) 
     assert code == 1
     assert "stop all servers" in failure
     assert await calls(citus_url) == []
+
+
+async def test_nodes_that_cannot_reach_each_other_are_refused(citus_url: str, tmp_path: Path) -> None:
+    await execute(citus_url, f"ALTER ROLE {RUNTIME_ROLE} NOLOGIN")
+    code, _, failure = await distribute(citus_url, tmp_path, "--yes")
+    assert code == 1
+    assert f"ALTER ROLE {RUNTIME_ROLE} LOGIN" in failure
 
 
 async def test_a_citus_that_loses_privileges_is_refused(citus_url: str, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Final
 import asyncpg
 
 from decisiongraph_service.domain import errors
+from decisiongraph_service.storage.database import RUNTIME_ROLE
 
 REFERENCE_TABLES: Final = frozenset({"tenants", "service_accounts", "api_keys"})
 """Belong to the installation; every node gets a copy."""
@@ -90,6 +91,8 @@ _SETTING: Final = """
 
 _DATABASE: Final = "SELECT quote_ident(current_database())"
 
+_MAY_LOG_IN: Final = "SELECT rolcanlogin FROM pg_roles WHERE rolname = $1"
+
 _SERVERS: Final = """
     SELECT count(*)
     FROM pg_stat_activity
@@ -128,7 +131,8 @@ async def require_ready(connection: "asyncpg.Connection[asyncpg.Record]") -> Non
     """Return if the schema can be distributed now.
 
     Raises:
-        FailedPrecondition: Citus is not installed, or too old, or servers work on the database.
+        FailedPrecondition: Citus is not installed, or too old, the nodes cannot reach each other as the servers' role,
+            or servers work on the database.
     """
     version = await connection.fetchval(_CITUS)
     if version is None:
@@ -139,6 +143,11 @@ async def require_ready(connection: "asyncpg.Connection[asyncpg.Record]") -> Non
     if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST_CITUS:
         needed = ".".join(map(str, OLDEST_CITUS))
         raise errors.FailedPrecondition(f"Citus is {version} here and {needed} is needed: older ones lose privileges")
+    if not await connection.fetchval(_MAY_LOG_IN, RUNTIME_ROLE):
+        raise errors.FailedPrecondition(
+            f"nodes reach each other as the role {RUNTIME_ROLE}, which may not log in; run ALTER ROLE {RUNTIME_ROLE} "
+            "LOGIN, let it in between the nodes alone (pg_hba.conf), and repeat this"
+        )
     servers = await connection.fetchval(_SERVERS, _APPLICATION)
     if servers:
         raise errors.FailedPrecondition(
