@@ -73,6 +73,8 @@ class Stack:
     empty_pid: int
     postgres_pid: int
     envoy_pids: Sequence[int]
+    others: Sequence[str] = ()
+    """Addresses of further servers on the same database, whose processor time is not counted."""
 
     async def tenants(self, count: int) -> list[dict[str, str]]:
         """Headers for each of so many new tenants."""
@@ -151,7 +153,7 @@ def _used(pid: int) -> float:
 
 
 @contextlib.asynccontextmanager
-async def running() -> AsyncIterator[Stack]:
+async def running(*, servers: int = 1) -> AsyncIterator[Stack]:
     """A stack of its own on free ports and in temporary folders, which goes with the block."""
     folder = Path(tempfile.mkdtemp(prefix="decisiongraph-bench-"))
     started = children.Children(folder / "logs", folder / "children.json")
@@ -161,7 +163,7 @@ async def running() -> AsyncIterator[Stack]:
             database = await Database.open(postgres.dsn, pool_size=2)
             connection = await asyncpg.connect(postgres.dsn)
             try:
-                yield await _start(started, folder, postgres.dsn, database, connection)
+                yield await _start(started, folder, postgres.dsn, database, connection, servers=servers)
             finally:
                 await started.stop()
                 await connection.close()
@@ -176,12 +178,15 @@ async def _start(
     dsn: str,
     database: Database,
     connection: "asyncpg.Connection[asyncpg.Record]",
+    *,
+    servers: int,
 ) -> Stack:
     key = keys.load_or_create(folder / "token-key.pem")
     chosen: list[int] = []
-    while len(chosen) < 6:
+    while len(chosen) < 5 + servers:
         chosen.append(ports.free_port(besides=chosen))
-    service_port, empty_port, rest_port, empty_rest_port, *admin_ports = chosen
+    service_port, empty_port, rest_port, empty_rest_port, *admin_ports = chosen[:6]
+    other_ports = chosen[6:]
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("DG_")},
         "DG_DATABASE_URL": dsn,
@@ -192,6 +197,13 @@ async def _start(
         **{f"DG_LIMIT_{name}": "off" for name in ("READ", "WRITE", "ADMIN", "PUBLIC", "EVENTS", "BYTES")},
     }
     server_pid = await _start_python(started, "server", ["decisiongraph_service.cli.main", "serve"], environment)
+    for number, port in enumerate(other_ports, start=2):
+        await _start_python(
+            started,
+            f"server-{number}",
+            ["decisiongraph_service.cli.main", "serve"],
+            {**environment, "DG_GRPC_PORT": str(port)},
+        )
     empty_pid = await _start_python(
         started, "empty-server", ["bench.empty_server", str(empty_port), str(folder / "token-key.pem")], environment
     )
@@ -202,7 +214,7 @@ async def _start(
             ("empty-envoy", empty_rest_port, empty_port, admin_ports[1]),
         )
     ]
-    for port in (service_port, empty_port):
+    for port in (service_port, empty_port, *other_ports):
         await started.during(_wait_until_serving(f"127.0.0.1:{port}"))
     for port in admin_ports:
         await started.during(envoy.wait_ready(port, timeout_seconds=20))
@@ -220,6 +232,7 @@ async def _start(
         empty_pid=empty_pid,
         postgres_pid=psutil.Process(backend).ppid(),
         envoy_pids=envoys,
+        others=[f"127.0.0.1:{port}" for port in other_ports],
     )
 
 

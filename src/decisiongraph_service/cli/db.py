@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from decisiongraph_service.cli import configuration, database_url, failure, output
+from decisiongraph_service.cli import configuration, database_url, distribute, failure, output
 from decisiongraph_service.cli.group import Group
 from decisiongraph_service.cli.options import AsJson
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _SHOWN = 20
 
 app = Group(help="The database of the service.")
+app.add("distribute", distribute.distribute)
 
 
 @app.named("check")

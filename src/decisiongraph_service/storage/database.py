@@ -41,6 +41,8 @@ _PLANNER: Final = {
     "plan_cache_mode": "force_generic_plan",
 }
 
+_IS_SHARDED: Final = "SELECT current_setting('citus.propagate_set_commands', true) = 'local'"
+
 _OUTAGE: Final = (
     OSError,
     TimeoutError,
@@ -83,19 +85,42 @@ def _slug(tenant_id: str) -> str:
 class _Connection(asyncpg.Connection):
     """A connection that knows which tenant's rows it sees: row-level security shows it no others."""
 
-    __slots__ = ("_entered",)
+    __slots__ = ("_entered", "_sharded")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._entered: str | None = None
+        self._sharded = False
+
+    @property
+    def sharded(self) -> bool:
+        """Whether its tenants are spread over nodes, which learn the tenant in a transaction only (`SET LOCAL`)."""
+        return self._sharded
+
+    async def prepare_for_shards(self) -> None:
+        """Find out whether the database is one that `decisiongraph db distribute` has worked on."""
+        self._sharded = bool(await self.fetchval(_IS_SHARDED))
+        if self._sharded:
+            # A function is sent to its tenant's node only by a plan that was made for that tenant.
+            await self.execute("SET plan_cache_mode = 'auto'")
 
     async def enter(self, tenant_id: str) -> None:
         """See the rows of this tenant from now on, of no other; an empty id: of none."""
+        if self._sharded:
+            return
         if self._entered != tenant_id:
             # Should the statement be cut off, it is not known what the session sees.
             self._entered = None
             await self.execute(f"SET dg.tenant_id = '{_slug(tenant_id) if tenant_id else ''}'")
             self._entered = tenant_id
+
+    @contextlib.asynccontextmanager
+    async def transaction_in(self, tenant_id: TenantId, **options: Any) -> AsyncIterator[None]:
+        """A transaction that sees the rows of this tenant, which was entered before."""
+        async with self.transaction(**options):
+            if self._sharded:
+                await self.execute(f"SET LOCAL dg.tenant_id = '{_slug(tenant_id)}'")
+            yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +234,7 @@ class Database:
         """A connection of the pool that sees the rows of this tenant; an empty id: of none."""
         with _outage_as_storage_unavailable():
             async with self._pool.acquire(timeout=_ACQUIRE_TIMEOUT_SECONDS) as connection:
-                await cast("_Connection", connection).enter(tenant_id)
+                await _of(connection).enter(tenant_id)
                 yield connection
 
     @contextlib.asynccontextmanager
@@ -221,18 +246,28 @@ class Database:
         Raises:
             StorageUnavailable: the database cannot be reached or has no connection free within five seconds.
         """
-        async with self._connected(tenant_id) as connection, connection.transaction(isolation=isolation):
+        async with (
+            self._connected(tenant_id) as connection,
+            _of(connection).transaction_in(tenant_id, isolation=isolation),
+        ):
             yield TenantTransaction(tenant_id, connection)
 
     @contextlib.asynccontextmanager
     async def tenant_statements(self, tenant_id: TenantId) -> AsyncIterator[TenantTransaction]:
         """Statements for one tenant, each a transaction of its own: saves the round trips of BEGIN and COMMIT.
 
+        Where tenants are sharded they are one transaction all the same, since only in one do shards learn the tenant.
+        So a block must not count on what it wrote being visible to others before its end.
+
         Raises:
             StorageUnavailable: the database cannot be reached or has no connection free within five seconds.
         """
         async with self._connected(tenant_id) as connection:
-            yield TenantTransaction(tenant_id, connection)
+            if _of(connection).sharded:
+                async with _of(connection).transaction_in(tenant_id):
+                    yield TenantTransaction(tenant_id, connection)
+            else:
+                yield TenantTransaction(tenant_id, connection)
 
     @contextlib.asynccontextmanager
     async def tenant_snapshot(self, tenant_id: TenantId) -> AsyncIterator[TenantTransaction]:
@@ -243,7 +278,7 @@ class Database:
         """
         async with (
             self._connected(tenant_id) as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
+            _of(connection).transaction_in(tenant_id, isolation="repeatable_read", readonly=True),
         ):
             yield TenantTransaction(tenant_id, connection)
 
@@ -276,6 +311,11 @@ class Database:
             return await connection.fetchval(statement, *arguments, timeout=_ACQUIRE_TIMEOUT_SECONDS)
 
 
+def _of(connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]") -> _Connection:
+    """The pool's connection as what it is: its proxy hands on every method."""
+    return cast("_Connection", connection)
+
+
 async def _leave_as_it_is(connection: object) -> None:
     """Spare a round trip for each use of a connection: no statement of the service changes the session.
 
@@ -284,6 +324,7 @@ async def _leave_as_it_is(connection: object) -> None:
 
 
 async def _prepare_connection(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    await cast("_Connection", connection).prepare_for_shards()
     # Python's datetime ends at the years 1 and 9999; an instant with an offset may lie beyond either.
     await connection.set_type_codec(
         "timestamptz",
