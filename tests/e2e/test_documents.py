@@ -44,6 +44,7 @@ NOT_RUN: Final = [block for blocks in PAGES.values() for block in blocks if bloc
 OF_AN_OPERATOR: Final = {
     "docs/operations/API_SECURITY.md": "as migrated",
     "docs/operations/backup.md": "at work",
+    "docs/operations/scaling.md": "without a server",
     "docs/operations/upgrade.md": "without a server",
 }
 """Pages for whoever has the database's address. They get a migrated database of their own: alone, with a server, or
