@@ -74,7 +74,7 @@ def token_of(service: Service, tenant: Tenant) -> str:
 
 
 @contextlib.asynccontextmanager
-async def client_of(kind: Kind, service: Service, tenant: Tenant, **given: Any) -> AsyncIterator[Any]:
+async def client_of(kind: Kind, service: Service, tenant: Tenant, /, **given: Any) -> AsyncIterator[Any]:
     """A client for the test's tenant."""
     given.setdefault("token", token_of(service, tenant))
     async with make_client(kind, given.pop("server", service.grpc), **given) as client:

@@ -16,8 +16,8 @@ _MOST_DOUBLINGS: Final = 60
 class RetryPolicy:
     """How often and how soon a call is sent again, within the call's time."""
 
-    attempts: int = 10
-    """Sends in all; 1: never again. Ten with these delays go on for about 15 seconds: the call's time ends them."""
+    attempts: int = 30
+    """Sends in all; 1: never again. With these delays they go on for about two minutes: the call's time ends them."""
     first_delay: float = 0.1
     """Seconds; doubles with each try. A random part of it is waited, so that clients do not come back all at once."""
     longest_delay: float = 5.0

@@ -23,13 +23,16 @@ _OPTIONS: Final = (
     (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1),
     # A forked child must not be given a connection of its parent's, which channels share unless told otherwise.
     ("grpc.use_local_subchannel_pool", 1),
-    # A connection that swallows everything is noticed within this time.
+    # A connection that swallows everything is noticed within 40 seconds of a call: the library asks for a sign of life
+    # and waits this long for it. The last of these holds for the questions that it asks for reasons of its own.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
     # After an outage the service is tried again soon, not after two minutes.
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 5_000),
+    # In spite of its name: how long a connection may take until it stands. Far away it takes several round trips.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
 )
 
 # A name or an IPv4 address, or an IPv6 address in brackets.
