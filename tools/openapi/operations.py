@@ -61,7 +61,7 @@ def parameter_components() -> dict[str, Schema]:
             "in": "header",
             "description": "Id of this request in answers, errors and logs. Taken if it is 1 to 128 visible"
             " ASCII characters, else the service makes one.",
-            "schema": {"type": "string", "pattern": "^[!-~]+$", "minLength": 1, "maxLength": 128},
+            "schema": {"type": "string"},
             "example": "refund-agent-5f0c1d",
         },
     }
@@ -69,14 +69,20 @@ def parameter_components() -> dict[str, Schema]:
 
 def header_components() -> dict[str, Schema]:
     """The headers that an answer carries."""
+    request_id = {"schema": {"type": "string"}, "example": "refund-agent-5f0c1d"}
     return {
         "x-request-id": {
             "description": "Id of the request: the caller's, or the one that the service made.",
-            "schema": {"type": "string"},
-            "example": "refund-agent-5f0c1d",
+            "required": True,
+            **request_id,
+        },
+        "x-request-id-if-read": {
+            "description": "Id of the request. Left out of the answer to one that was refused before it was read.",
+            **request_id,
         },
         "retry-after": {
             "description": "Seconds to wait before the next try.",
+            "required": True,
             "schema": {"type": "integer", "minimum": 0},
             "example": 1,
         },
@@ -157,8 +163,8 @@ def _success(rpc: Rpc, route: Route, examples: Examples) -> Schema:
     description, content_type, schema = "Success.", "application/json", schemas.reference(rpc.response)
     shown = {"answer": examples.response}
     if rpc.response == HTTP_BODY:
-        content_type = "application/yaml" if route.path.endswith(".yaml") else "text/html"
-        schema = {"type": "string"}
+        yaml = route.path.endswith(".yaml")
+        content_type, schema = ("application/yaml", {"type": "object"}) if yaml else ("text/html", {"type": "string"})
     if rpc.streams:
         description = _STREAM_NOTE
         shown = {f"line_{number}": line for number, line in enumerate(examples.response, start=1)}
@@ -184,9 +190,9 @@ def _error_names(rpc: Rpc, route: Route, contract: Contract, texts: str) -> list
     """Which shared error responses an operation can answer, beside the default."""
     fields = contract.messages[rpc.request].fields
     writes_events = any(field.type_name == _EVENT for field in fields)
-    names = ["InvalidArgument", "RateLimited", "Internal", "Unavailable"]
+    names = ["InvalidArgument", "RateLimited", "HeadersTooLarge", "Internal", "Unimplemented", "Unavailable"]
     if not rpc.public:
-        names += ["Unauthenticated", "Forbidden", "Unimplemented"]
+        names += ["Unauthenticated", "Forbidden"]
     if "UNAUTHENTICATED" in texts:
         names.append("Unauthenticated")
     if "NOT_FOUND" in texts or "must exist" in texts or any(_is_id(field, route) for field in fields):
@@ -197,6 +203,8 @@ def _error_names(rpc: Rpc, route: Route, contract: Contract, texts: str) -> list
         names.append("ProjectionOutOfDate")
     if "REPLAY_CONFLICT" in texts:
         names.append("ReplayConflict")
+    if "ALREADY_EXISTS" in texts or "FAILED_PRECONDITION" in texts:
+        names.append("AccessConflict")
     if route.body:
         names.append("PayloadTooLarge")
     return names
