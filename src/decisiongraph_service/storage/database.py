@@ -95,6 +95,14 @@ class _Connection(asyncpg.Connection):
             await self.execute(f"SET dg.tenant_id = '{_slug(tenant_id) if tenant_id else ''}'")
             self._entered = tenant_id
 
+    def cut_off(self) -> None:
+        """Take note that a statement may have been cut off, so that the next use begins with one that ends it.
+
+        asyncpg prepares a statement without ending what the server takes for a transaction; running the statement does.
+        What is cut off between the two would leave the next user of the connection inside.
+        """
+        self._entered = None
+
 
 @dataclass(frozen=True, slots=True)
 class TenantTransaction:
@@ -202,8 +210,15 @@ class Database:
         """A connection of the pool that sees the rows of this tenant; an empty id: of none."""
         with _outage_as_storage_unavailable():
             async with self._pool.acquire(timeout=_ACQUIRE_TIMEOUT_SECONDS) as connection:
-                await cast("_Connection", connection).enter(tenant_id)
-                yield connection
+                own = cast("_Connection", connection)
+                await own.enter(tenant_id)
+                try:
+                    yield connection
+                except errors.DecisionGraphError:
+                    raise
+                except BaseException:
+                    own.cut_off()
+                    raise
 
     @contextlib.asynccontextmanager
     async def tenant_transaction(
