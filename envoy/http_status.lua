@@ -61,6 +61,18 @@ local function spell_scheme(headers)
   end
 end
 
+-- gRPC's own library answers a header that it cannot read with INTERNAL: a name that HTTP allows and gRPC does not, one
+-- that gRPC uses itself, and binary ones (`-bin`) that are no base64. REST callers have no use for any of them.
+local function remove_headers_that_grpc_reads_otherwise(headers)
+  local names = {}
+  for name, _ in pairs(headers) do
+    local reserved = string.sub(name, 1, 5) == "grpc-" and name ~= "grpc-timeout"
+    local readable = string.sub(name, 1, 1) == ":" or not string.find(name, "[^0-9a-z._-]")
+    if reserved or not readable or string.sub(name, -4) == "-bin" then table.insert(names, name) end
+  end
+  for _, name in ipairs(names) do headers:remove(name) end
+end
+
 -- Tells Envoy's error formats who asks: the transcoder makes every request look like gRPC.
 -- A request id that is too long or holds more than visible ASCII is replaced before it is logged or echoed.
 function envoy_on_request(handle)
@@ -72,7 +84,8 @@ function envoy_on_request(handle)
     local fresh = string.format("%07x%07x%07x", math.random(0, 0xfffffff), math.random(0, 0xfffffff), math.random(0, 0xfffffff))
     headers:replace("x-request-id", fresh)
   end
-  -- gRPC's own library answers a malformed deadline with INTERNAL.
+  if not grpc then remove_headers_that_grpc_reads_otherwise(headers) end
+  -- It answers a malformed deadline with INTERNAL too.
   local deadline = headers:get("grpc-timeout")
   if not grpc and deadline ~= nil and not string.find(deadline, "^%d%d?%d?%d?%d?%d?%d?%d?[HMSmun]$") then
     headers:remove("grpc-timeout")

@@ -33,8 +33,9 @@ contract as gRPC: package `decisiongraph.v1`.
 - **Numbers.** 64-bit integers are texts in answers (`"log_seq": "42"`); requests may send text or number. In
   `payload`, numbers must be integral and within ±(2^53 - 1): send other numbers as text.
 - **Fields.** Names are in snake_case. Answers always hold plain fields and lists, also empty ones, and
-  leave out what is unset; they may gain fields. In requests null is the same as left out, and unknown fields
-  are ignored (within `payload` both are kept). Unknown query parameters are refused.
+  leave out what is unset; they may gain fields. In requests null is the same as left out, and so is the empty
+  text where it is among the allowed values; unknown fields are ignored (within `payload` all are kept), but not
+  one whose name is empty. Unknown query parameters are refused.
 - **Lengths** count bytes in UTF-8 where a description says so; `maxLength`, in characters, is an upper bound.
 """
 

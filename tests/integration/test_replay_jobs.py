@@ -19,7 +19,7 @@ from decisiongraph_service.projection import passes
 from decisiongraph_service.projection.rebuild import JobLost, ReplayWork
 from decisiongraph_service.projection.replay_runner import _Progress
 from decisiongraph_service.runtime import server
-from decisiongraph_service.storage import projection_state, replay_jobs
+from decisiongraph_service.storage import projection_failures, projection_state, replay_jobs
 from decisiongraph_service.storage.commit_signal import CommitSignal
 from decisiongraph_service.storage.database import Database
 
@@ -184,6 +184,33 @@ async def test_of_two_starts_at_the_same_moment_one_wins(projections: Projection
         [lost] = [answer for answer in answers if isinstance(answer, errors.ReplayConflict)]
         assert lost.job_id == won.job_id
         await projections.replays().cancel(tenant_id, won.job_id, ACT, POWERS)
+
+
+async def until_waiting(owner: Connection, count: int) -> None:
+    """Return when so many connections wait for a lock in this database."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    async with asyncio.timeout(10):
+        # Only the database knows.
+        while await owner.fetchval(query) < count:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_what_is_asked_for_at_the_moment_of_a_switch_finds_the_new_rows(
+    projections: Projections, owner: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant_id = await tenant_with(projections, 3)
+    gate = Gate(monkeypatch, projection_failures, "resolve", at=len(vocabulary.PROJECTIONS))
+    projections.start_runner()
+    await projections.start_job(tenant_id, vocabulary.REBUILD)
+    await gate.until_reached()  # all are switched, and not committed
+    retry = asyncio.create_task(projections.replays().retry(tenant_id, vocabulary.TRACE_SUMMARY, ACT))
+    start = asyncio.create_task(projections.start_job(tenant_id, vocabulary.VERIFY))
+    await until_waiting(owner, 2)
+    gate.opened.set()
+    await retry
+    # The rebuild has not ended yet, or just has.
+    [answer] = await asyncio.gather(start, return_exceptions=True)
+    assert isinstance(answer, ReplayJob | errors.ReplayConflict), answer
 
 
 @pytest.mark.parametrize("running", [False, True])

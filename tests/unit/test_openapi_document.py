@@ -19,6 +19,9 @@ from tools import openapi_document  # noqa: E402
 from tools.openapi import contract as contracts  # noqa: E402
 from tools.openapi import errors, schemas, text  # noqa: E402
 
+from decisiongraph_service.domain import errors as domain_errors  # noqa: E402
+from decisiongraph_service.domain.vocabulary import EVENT_TYPES  # noqa: E402
+
 PUBLISHED = (ROOT / "generated/openapi.yaml").read_text()
 DOCUMENT: dict[str, Any] = yaml.safe_load(PUBLISHED)
 CONTRACT = contracts.read_contract(ROOT / "generated/decisiongraph.binpb")
@@ -36,6 +39,12 @@ def violations(schema: Any, value: Any) -> list[str]:
     whole = {"allOf": [schema], "components": DOCUMENT["components"]}
     found = jsonschema.Draft202012Validator(whole).iter_errors(value)
     return [f"{error.json_path}: {error.message}" for error in found]
+
+
+def leaves(kind: type[domain_errors.DecisionGraphError]) -> set[type[domain_errors.DecisionGraphError]]:
+    """The errors that are raised: those that have a reason, with all below them."""
+    below = {one for child in kind.__subclasses__() for one in leaves(child)}
+    return below | ({kind} if hasattr(kind, "reason") else set())
 
 
 def parts(value: Any, keyword: str) -> Iterator[Any]:
@@ -122,6 +131,15 @@ def test_error_examples_use_the_reason_and_category_of_the_contract() -> None:
                 assert f"`{reason}`" in response["description"]
 
 
+def test_error_reasons_are_those_of_the_service_and_of_the_gateway() -> None:
+    service = {error.reason: error.category for error in leaves(domain_errors.DecisionGraphError)}
+    of_damage = {"INTERNAL": "internal_error"}  # what is damaged says more: its category is that of what was found
+    gateway = dict(
+        re.findall(r"reason: (\w+)\n.*\n +metadata: {category: (\w+)}", (ROOT / "envoy/envoy.yaml").read_text())
+    )
+    assert service | gateway | of_damage == errors.CATEGORIES
+
+
 def test_reference_events_post_unchanged() -> None:
     event = {"$ref": "#/components/schemas/Event"}
     for path in sorted((ROOT / "tests/golden").glob("*.json")):
@@ -159,6 +177,23 @@ def test_event_schema_wants_event_type_with_a_json_payload_only() -> None:
     assert violations({"$ref": "#/components/schemas/Event"}, json_payload) != []
 
 
+def test_event_schema_refuses_an_event_type_that_contradicts_its_typed_payload() -> None:
+    _, typed_payload = shown(OPERATIONS["post", "/api/v1/events"]["requestBody"]["content"]["application/json"])
+    event = {"$ref": "#/components/schemas/Event"}
+    for agreeing in ("TraceFinished", "", None):
+        assert violations(event, typed_payload | {"event_type": agreeing}) == []
+    assert violations(event, typed_payload | {"event_type": "TraceStarted"}) != []
+    typed = {field.name for field in CONTRACT.messages[f"{contracts.PACKAGE}.Event"].fields if field.oneof} - {
+        "payload"
+    }
+    named = {
+        branch["required"][0]: branch["properties"]["event_type"]["enum"][0]
+        for branch in DOCUMENT["components"]["schemas"]["Event"]["oneOf"][1:]
+    }
+    assert set(named) == typed
+    assert set(named.values()) == set(EVENT_TYPES)
+
+
 def test_security_is_on_all_but_public_operations(operation: dict[str, Any]) -> None:
     assert operation["security"] == ([] if rpc_of(operation).public else [{"bearer": []}])
 
@@ -175,8 +210,8 @@ def test_headers_and_rights_are_named(operation: dict[str, Any]) -> None:
 
 def test_every_operation_answers_errors_in_the_shared_form(operation: dict[str, Any]) -> None:
     found = operation["responses"]
-    private = set() if rpc_of(operation).public else {"401", "403", "501"}
-    assert {"400", "429", "500", "503", "default", *private} <= set(found)
+    private = set() if rpc_of(operation).public else {"401", "403"}
+    assert {"400", "429", "431", "500", "501", "503", "default", *private} <= set(found)
     assert all("$ref" in response for status, response in found.items() if status != "200")
 
 
@@ -184,10 +219,11 @@ def test_retry_after_is_on_answers_that_are_worth_a_retry() -> None:
     for one in errors.RESPONSES:
         headers = DOCUMENT["components"]["responses"][one.name]["headers"]
         assert ("retry-after" in headers) == (one.status in ("429", "503"))
+        assert "x-request-id" in headers
 
 
 def test_every_set_of_allowed_texts_is_an_enum() -> None:
-    found = {tuple(item for item in enum if item is not None) for enum in parts(DOCUMENT, "enum")}
+    found = {tuple(item for item in enum if item) for enum in parts(DOCUMENT, "enum")}
     used = [CONTRACT.messages[name] for name in schemas.usages(CONTRACT) if name in CONTRACT.messages]
     assert {field.text.allowed for message in used for field in message.fields if field.text.allowed} <= found
 
@@ -196,6 +232,38 @@ def test_descriptions_are_for_people() -> None:
     texts = [item for item in parts(DOCUMENT, "description") if isinstance(item, str)]
     assert len(texts) > 500
     assert not [item for item in texts if re.search(r"max_bytes|min_len|not_blank|no_nul| // ", item)]
+
+
+def test_instants_have_one_form() -> None:
+    assert CONTRACT.messages[f"{contracts.PACKAGE}.Event"].field("occurred_at").text.pattern == schemas.TIMESTAMP
+    answered = DOCUMENT["components"]["schemas"]["StoredEvent"]["properties"]
+    assert answered["recorded_at"]["format"] == answered["occurred_at"]["format"] == "date-time"
+    asked = {
+        one["name"]: one["schema"]
+        for one in OPERATIONS["get", "/api/v1/events"]["parameters"]
+        if one.get("name", "").endswith("_at")
+    }
+    assert set(asked) == {"since_occurred_at", "until_occurred_at"}
+    for schema in asked.values():
+        assert [value for value in ("", "2026-03-02T09:00:00.5+01:00") if violations(schema, value)] == []
+        assert [value for value in ("today", "2026-03-02T09:00:00") if not violations(schema, value)] == []
+
+
+def test_the_empty_text_is_allowed_where_it_is_the_same_as_left_out() -> None:
+    schemas_by_name = {
+        one["name"]: one["schema"]
+        for operation in OPERATIONS.values()
+        for one in operation.get("parameters", [])
+        if one.get("in") == "query"
+    }
+    allowed = {name for name, schema in schemas_by_name.items() if not violations(schema, "")}
+    assert {"view", "outcome", "direction", "tenant_id", "workflow", "page_token"} <= allowed
+    assert not {"node_type", "node_id", "page_size", "since_log_seq"} & allowed
+    typed = {"trace_finished": {"outcome": "success"}, "event_type": ""}
+    given = shown(OPERATIONS["post", "/api/v1/events"]["requestBody"]["content"]["application/json"])[0]
+    event = {"$ref": "#/components/schemas/Event"}
+    assert violations(event, {key: given[key] for key in given if key != "payload"} | typed) == []
+    assert violations(event, given | {"event_type": ""}) != []
 
 
 def test_patterns_compile() -> None:

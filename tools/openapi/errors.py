@@ -17,6 +17,8 @@ CATEGORIES = {
     "UNAUTHENTICATED": "unauthorized",
     "FORBIDDEN": "forbidden",
     "NOT_FOUND": "not_found",
+    "ALREADY_EXISTS": "conflict",
+    "FAILED_PRECONDITION": "conflict",
     "IDEMPOTENCY_CONFLICT": "idempotency_conflict",
     "EVENT_ID_CONFLICT": "conflict",
     "TRACE_FINISHED": "conflict",
@@ -26,9 +28,9 @@ CATEGORIES = {
     "RATE_LIMITED": "rate_limited",
     "STORAGE_UNAVAILABLE": "storage",
     "INTERNAL": "internal_error",
+    "UNIMPLEMENTED": "unimplemented",
+    "DEADLINE_EXCEEDED": "storage",
 }
-# The last two: errors that no rule of the contract causes (an rpc that this server lacks, no server at all).
-REASONS = (*CATEGORIES, "UNIMPLEMENTED", "UNAVAILABLE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,12 @@ RESPONSES = (
         "409",
         "`REPLAY_CONFLICT`: a job already runs for that projection; the details carry its id.",
     ),
+    ErrorResponse(
+        "AccessConflict",
+        "409",
+        "`ALREADY_EXISTS`: there is another one of this id. `FAILED_PRECONDITION`: something else must be done first;"
+        " the message says what.",
+    ),
     ErrorResponse("PayloadTooLarge", "413", "`INVALID_ARGUMENT`: the request body is larger than 4 MiB."),
     ErrorResponse(
         "UnprocessableEvent",
@@ -93,6 +101,11 @@ RESPONSES = (
         "429",
         "`RATE_LIMITED`: `QuotaFailure` names scope and limit; `RetryInfo` and `retry-after` say when.",
     ),
+    ErrorResponse(
+        "HeadersTooLarge",
+        "431",
+        "`INVALID_ARGUMENT`: the headers are larger than 7 KiB, or the URL and the headers than 60 KiB.",
+    ),
     ErrorResponse("Internal", "500", "`INTERNAL`: a fault of the service, logged with the request id."),
     ErrorResponse(
         "Unimplemented",
@@ -102,12 +115,19 @@ RESPONSES = (
     ErrorResponse(
         "Unavailable",
         "503",
-        "`STORAGE_UNAVAILABLE`: the database is unreachable or overloaded. `UNAVAILABLE`: no server can be"
-        " reached. Safe to retry after `retry-after` seconds; events with the same idempotency key.",
+        "`STORAGE_UNAVAILABLE`: the database is unreachable or overloaded, or no server can be reached. Safe to"
+        " retry after `retry-after` seconds; events with the same idempotency key.",
     ),
-    ErrorResponse("Error", "default", "Any other error, in the same shape."),
+    ErrorResponse(
+        "Error",
+        "default",
+        "Any other error, in the same shape: `DEADLINE_EXCEEDED` (408, 504) if the request or the answer did not come"
+        " in time.",
+    ),
 )
 _WITH_RETRY_AFTER = ("429", "503")
+# The gateway refuses some requests before it has read their headers: those have no id.
+_PERHAPS_BEFORE_READING = ("400", "431", "default")
 _DURATION = r"^[0-9]+(\.[0-9]+)?s$"
 
 
@@ -126,11 +146,13 @@ def response_components(examples: dict[str, Any]) -> dict[str, Schema]:
 
 
 def _response(one: ErrorResponse, example: Any) -> Schema:
-    headers = ["x-request-id", *(["retry-after"] if one.status in _WITH_RETRY_AFTER else [])]
+    headers = {"x-request-id": "x-request-id-if-read" if one.status in _PERHAPS_BEFORE_READING else "x-request-id"}
+    if one.status in _WITH_RETRY_AFTER:
+        headers["retry-after"] = "retry-after"
     schema = {"$ref": "#/components/schemas/Error"}
     return {
         "description": one.description,
-        "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in headers},
+        "headers": {name: {"$ref": f"#/components/headers/{component}"} for name, component in headers.items()},
         "content": {"application/json": {"schema": schema, "example": example}},
     }
 
@@ -148,9 +170,13 @@ def schema_components() -> dict[str, Schema]:
         "RequestInfo": _object(
             "Which request it was.",
             {
-                "request_id": _text("Same as the header `x-request-id`; the service's log has it."),
-                "serving_data": _text("Further data for the operators; mostly empty."),
+                "request_id": _text(
+                    "Same as the header `x-request-id`; the service's log has it. Left out, as the header is, of a"
+                    " request that was refused before it was read."
+                ),
+                "serving_data": _text("Further data for the operators; empty or left out."),
             },
+            required=(),
         ),
     }
     references = [{"$ref": f"#/components/schemas/{name}"} for name in details]
@@ -168,8 +194,8 @@ def schema_components() -> dict[str, Schema]:
             "message": _text("What to change, for people. Programs read `reason`."),
             "details": {
                 "type": "array",
-                "description": "An `ErrorInfo`, and what else applies. Empty if the request never reached the"
-                " service's own code.",
+                "description": "An `ErrorInfo`, and what else applies.",
+                "minItems": 1,
                 "items": items,
             },
         },
@@ -180,7 +206,7 @@ def schema_components() -> dict[str, Schema]:
 def _error_info() -> dict[str, Schema]:
     categories = ", ".join(f"`{category}`" for category in dict.fromkeys(CATEGORIES.values()))
     return {
-        "reason": {"type": "string", "description": "What went wrong.", "enum": list(REASONS)},
+        "reason": {"type": "string", "description": "What went wrong.", "enum": list(CATEGORIES)},
         "domain": {"type": "string", "description": "Who says so.", "const": DOMAIN},
         "metadata": {
             "type": "object",
@@ -218,17 +244,18 @@ def _text(description: str, **rules: Any) -> Schema:
     return {"type": "string", "description": description, **rules}
 
 
-def _object(description: str, properties: dict[str, Schema]) -> Schema:
+def _object(description: str, properties: dict[str, Schema], *, required: Iterable[str] | None = None) -> Schema:
+    """An object; it always has all of its properties unless told otherwise."""
     schema = {
         "type": "object",
         "description": description,
-        "required": list(properties),
+        "required": list(properties if required is None else required),
         "properties": properties,
     }
-    return {key: value for key, value in schema.items() if value}
+    return {key: value for key, value in schema.items() if key != "description" or value}
 
 
 def _typed(name: str, schema: Schema) -> Schema:
     """The same object with the member that tells kinds of details apart."""
     properties = {"@type": {"type": "string", "const": TYPE_PREFIX + name}} | schema["properties"]
-    return schema | {"required": list(properties), "properties": properties}
+    return schema | {"required": ["@type", *schema["required"]], "properties": properties}

@@ -65,7 +65,7 @@ def parameter_components() -> dict[str, Schema]:
             "in": "header",
             "description": "Id of this request in answers, errors and logs. Taken if it is 1 to 128 visible"
             " ASCII characters, else the service makes one.",
-            "schema": {"type": "string", "pattern": "^[!-~]+$", "minLength": 1, "maxLength": 128},
+            "schema": {"type": "string"},
             "example": "refund-agent-5f0c1d",
         },
     }
@@ -73,14 +73,20 @@ def parameter_components() -> dict[str, Schema]:
 
 def header_components() -> dict[str, Schema]:
     """The headers that an answer carries."""
+    request_id = {"schema": {"type": "string"}, "example": "refund-agent-5f0c1d"}
     return {
         "x-request-id": {
             "description": "Id of the request: the caller's, or the one that the service made.",
-            "schema": {"type": "string"},
-            "example": "refund-agent-5f0c1d",
+            "required": True,
+            **request_id,
+        },
+        "x-request-id-if-read": {
+            "description": "Id of the request. Left out of the answer to one that was refused before it was read.",
+            **request_id,
         },
         "retry-after": {
             "description": "Seconds to wait before the next try.",
+            "required": True,
             "schema": {"type": "integer", "minimum": 0},
             "example": 1,
         },
@@ -164,7 +170,10 @@ def _success(rpc: Rpc, examples: Examples) -> Schema:
         shown = {f"line_{number}": line for number, line in enumerate(examples.response, start=1)}
     content = {"application/json": {"schema": schemas.reference(rpc.response)} | _named_examples(shown)}
     if rpc.response == HTTP_BODY:
-        content = {kind: {"schema": {"type": "string"}, "example": text} for kind, text in examples.response.items()}
+        content = {
+            kind: {"schema": {"type": "string" if isinstance(shown, str) else "object"}, "example": shown}
+            for kind, shown in examples.response.items()
+        }
     return {
         "description": description,
         "headers": {"x-request-id": {"$ref": "#/components/headers/x-request-id"}},
@@ -187,9 +196,9 @@ def _error_names(rpc: Rpc, route: Route, contract: Contract, texts: str) -> list
     """Which shared error responses an operation can answer, beside the default."""
     fields = contract.messages[rpc.request].fields
     writes_events = any(field.type_name == _EVENT for field in fields)
-    names = ["InvalidArgument", "RateLimited", "Internal", "Unavailable"]
+    names = ["InvalidArgument", "RateLimited", "HeadersTooLarge", "Internal", "Unimplemented", "Unavailable"]
     if not rpc.public:
-        names += ["Unauthenticated", "Forbidden", "Unimplemented"]
+        names += ["Unauthenticated", "Forbidden"]
     if "UNAUTHENTICATED" in texts:
         names.append("Unauthenticated")
     if "NOT_FOUND" in texts or "must exist" in texts or any(_is_id(field, route) for field in fields):
@@ -200,6 +209,8 @@ def _error_names(rpc: Rpc, route: Route, contract: Contract, texts: str) -> list
         names.append("ProjectionOutOfDate")
     if "REPLAY_CONFLICT" in texts:
         names.append("ReplayConflict")
+    if "ALREADY_EXISTS" in texts or "FAILED_PRECONDITION" in texts:
+        names.append("AccessConflict")
     if route.body:
         names.append("PayloadTooLarge")
     return names

@@ -11,6 +11,11 @@ Schema = dict[str, Any]
 REF = "#/components/schemas/"
 # White space as the contract's rule `not_blank` lists it. Escapes that ECMA-262 and Python read alike.
 NOT_BLANK = r"[^\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
+# Of every timestamp in a request; the contract has it as the rule of `occurred_at`.
+TIMESTAMP = (
+    "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
+    "(\\.[0-9]+)?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
+)
 INT32_MAX = 2**31 - 1
 INT64_MAX = 2**63 - 1
 
@@ -18,7 +23,7 @@ _STRUCT = "google.protobuf.Struct"
 _ORDER = (
     "$ref", "type", "description", "format", "const", "enum", "pattern", "minLength", "maxLength", "minimum",
     "maximum", "minItems", "maxItems", "uniqueItems", "items", "required", "properties",
-    "additionalProperties", "dependentRequired", "oneOf", "discriminator",
+    "additionalProperties", "oneOf", "discriminator",
 )  # fmt: skip
 
 
@@ -77,7 +82,7 @@ def field_schema(raw: Schema, field: Field, usage: Usage) -> Schema:
         schema["additionalProperties"] = _unwrapped(schema["additionalProperties"])
     else:
         schema = _value_schema(schema, field, usage)
-    if field.has_presence and usage.request:
+    if usage.request and not field.required and not field.oneof:
         _allow_null(schema)
     comment = text.prose(raw.get("description", ""))
     description = text.sentences(comment, *_extra_sentences(comment, field))
@@ -126,12 +131,23 @@ def _must_be_there(field: Field, usage: Usage) -> bool:
 
 def _choice(message: Message) -> Schema:
     """How a `oneof` reads in JSON Schema: exactly one of its fields is there."""
-    choices = [{"required": [field.name]} for field in message.fields if field.oneof]
-    if not choices:
+    members = [field.name for field in message.fields if field.oneof]
+    if not members:
         return {}
-    # A rule of the message (in CEL) that JSON Schema can say too.
-    needs_type = {"payload": ["event_type"]} if message.name == f"{PACKAGE}.Event" else {}
-    return {"dependentRequired": needs_type, "oneOf": choices}
+    choice = _event_choice if message.name == f"{PACKAGE}.Event" else _plain_choice
+    return {"oneOf": [choice(member) for member in members]}
+
+
+def _plain_choice(member: str) -> Schema:
+    return {"required": [member]}
+
+
+def _event_choice(member: str) -> Schema:
+    """A content of an event: the JSON payload needs an event type, a typed one names it and is not contradicted."""
+    if member == "payload":
+        return {"required": [member, "event_type"], "properties": {"event_type": {"type": "string", "minLength": 1}}}
+    named = "".join(word.title() for word in member.split("_"))
+    return {"required": [member], "properties": {"event_type": {"enum": [named, "", None]}}}
 
 
 def _unwrapped(raw: Schema) -> Schema:
@@ -153,7 +169,7 @@ def _value_schema(schema: Schema, field: Field, usage: Usage) -> Schema:
     """One value of a field: an element of it, if it is a list."""
     match field.kind:
         case "string":
-            return schema | _text_schema(field)
+            return _or_empty(schema | _text_schema(field, usage), field, usage)
         case "int64":
             return _long_schema(schema, usage)
         case "int32" if not usage.response:
@@ -162,15 +178,28 @@ def _value_schema(schema: Schema, field: Field, usage: Usage) -> Schema:
             return schema
 
 
-def _text_schema(field: Field) -> Schema:
+def _text_schema(field: Field, usage: Usage) -> Schema:
     rules = field.text
     schema: Schema = {}
+    if field.name.endswith("_at"):
+        schema |= {"format": "date-time"} if usage.response else {"pattern": TIMESTAMP}
     if rules.not_blank:
         schema["pattern"] = NOT_BLANK
     if rules.not_blank or rules.min_length:
         schema["minLength"] = 1
     if rules.max_bytes is not None:
         schema["maxLength"] = rules.max_bytes
+    return schema
+
+
+def _or_empty(schema: Schema, field: Field, usage: Usage) -> Schema:
+    """In requests, the empty text is the same as a text that is left out, if it may be left out."""
+    if usage.response or field.has_presence or field.required or field.repeated:
+        return schema
+    if "enum" in schema and "" not in schema["enum"]:
+        schema["enum"] = [*schema["enum"], ""]
+    if "pattern" in schema:
+        schema["pattern"] = f"^$|{schema['pattern']}"
     return schema
 
 
@@ -184,9 +213,9 @@ def _long_schema(schema: Schema, usage: Usage) -> Schema:
 
 
 def _allow_null(schema: Schema) -> None:
-    """Envoy reads null as `left out`. Only plain types say so; references stay readable."""
+    """Envoy reads null as `left out`. References do not say so, to stay readable."""
     kind = schema.get("type")
-    if kind is None or kind == "object":
+    if kind is None:
         return
     schema["type"] = [*(kind if isinstance(kind, list) else [kind]), "null"]
     if "enum" in schema:

@@ -64,7 +64,7 @@ def resolve_tenant(caller: Caller, requested: str | None) -> TenantId:
         InvalidArgument: none was requested and the token allows several, or the requested one is not a tenant id.
         Forbidden: the token does not allow the requested one, or allows none at all.
     """
-    if requested is None or not requested.strip():
+    if requested is None:
         if len(caller.tenant_ids) == 1:
             return caller.tenant_ids[0]
         if not caller.tenant_ids:

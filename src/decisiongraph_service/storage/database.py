@@ -107,6 +107,10 @@ class _Connection(asyncpg.Connection):
     async def enter(self, tenant_id: str) -> None:
         """See the rows of this tenant from now on, of no other; an empty id: of none."""
         if self._sharded:
+            if self._entered is None:
+                # Ends what a statement that was cut off may have left.
+                await self.execute("SELECT 1")
+                self._entered = ""
             return
         if self._entered != tenant_id:
             # Should the statement be cut off, it is not known what the session sees.
@@ -121,6 +125,14 @@ class _Connection(asyncpg.Connection):
             if self._sharded:
                 await self.execute(f"SET LOCAL dg.tenant_id = '{_slug(tenant_id)}'")
             yield
+
+    def cut_off(self) -> None:
+        """Take note that a statement may have been cut off, so that the next use begins with one that ends it.
+
+        asyncpg prepares a statement without ending what the server takes for a transaction; running the statement does.
+        What is cut off between the two would leave the next user of the connection inside.
+        """
+        self._entered = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,8 +246,15 @@ class Database:
         """A connection of the pool that sees the rows of this tenant; an empty id: of none."""
         with _outage_as_storage_unavailable():
             async with self._pool.acquire(timeout=_ACQUIRE_TIMEOUT_SECONDS) as connection:
-                await _of(connection).enter(tenant_id)
-                yield connection
+                own = _of(connection)
+                await own.enter(tenant_id)
+                try:
+                    yield connection
+                except errors.DecisionGraphError:
+                    raise
+                except BaseException:
+                    own.cut_off()
+                    raise
 
     @contextlib.asynccontextmanager
     async def tenant_transaction(

@@ -155,7 +155,13 @@ async def count_traces(transaction: TenantTransaction) -> int:
 
 async def lock_live(transaction: TenantTransaction, projections: Collection[str]) -> list[Generation]:
     """Those of `projections`, locked to the end of the transaction: they stay where they are."""
-    return [Generation(*row) for row in await transaction.fetch(_LIVE_LOCKED, list(projections))]
+    while True:
+        locked = [Generation(*row) for row in await transaction.fetch(_LIVE_LOCKED, list(projections))]
+        live = [one for one in await fetch_live(transaction) if one.projection in projections]
+        # A lock that was waited for is of a row as it is now, but the rows were chosen as they were before: of a
+        # projection that was switched meanwhile neither the old one, which is not live, nor the new one is among them.
+        if len(locked) >= len(live):
+            return locked
 
 
 async def begin(transaction: TenantTransaction) -> None:

@@ -205,7 +205,8 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateTenant(self, request, context):
-        """Makes a tenant. Making one that exists with the same name changes nothing and answers it.
+        """Makes a tenant. Making one that exists with the same name changes nothing and answers it; with another name it fails
+        with ALREADY_EXISTS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -226,7 +227,8 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DisableTenant(self, request, context):
-        """Disables a tenant: its data stays, its calls are refused. Undo with EnableTenant.
+        """Disables a tenant: its data stays, its calls are refused. Undo with EnableTenant. Fails with FAILED_PRECONDITION for
+        the installation's own tenant, which holds its audit log.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -240,7 +242,7 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateServiceAccount(self, request, context):
-        """Makes a service account.
+        """Makes a service account. Fails with ALREADY_EXISTS if there is one of this id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -261,7 +263,8 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DisableServiceAccount(self, request, context):
-        """Disables a service account: its keys and tokens stop working. Undo with EnableServiceAccount.
+        """Disables a service account: its keys and tokens stop working. Undo with EnableServiceAccount. Fails with
+        FAILED_PRECONDITION for the last account that may manage access.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -276,7 +279,7 @@ class AdminServiceServicer:
 
     def CreateApiKey(self, request, context):
         """Makes a key for a service account. The secret is in the answer and nowhere else. An account has at most two valid
-        keys, so that one can be replaced by the other.
+        keys, so that one can be replaced by the other. Fails with FAILED_PRECONDITION if it has two, or is disabled.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -54,28 +54,34 @@ class AdminServiceStub:
     ListAuditEntries: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListAuditEntriesRequest, _admin_service_pb2.ListAuditEntriesResponse]
     """The tenant's audit log, newest first."""
     CreateTenant: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateTenantRequest, _admin_service_pb2.CreateTenantResponse]
-    """Makes a tenant. Making one that exists with the same name changes nothing and answers it."""
+    """Makes a tenant. Making one that exists with the same name changes nothing and answers it; with another name it fails
+    with ALREADY_EXISTS.
+    """
     GetTenant: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetTenantRequest, _admin_service_pb2.GetTenantResponse]
     """One tenant."""
     ListTenants: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListTenantsRequest, _admin_service_pb2.ListTenantsResponse]
     """All tenants by id."""
     DisableTenant: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.DisableTenantRequest, _admin_service_pb2.DisableTenantResponse]
-    """Disables a tenant: its data stays, its calls are refused. Undo with EnableTenant."""
+    """Disables a tenant: its data stays, its calls are refused. Undo with EnableTenant. Fails with FAILED_PRECONDITION for
+    the installation's own tenant, which holds its audit log.
+    """
     EnableTenant: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.EnableTenantRequest, _admin_service_pb2.EnableTenantResponse]
     """Enables a disabled tenant again."""
     CreateServiceAccount: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateServiceAccountRequest, _admin_service_pb2.CreateServiceAccountResponse]
-    """Makes a service account."""
+    """Makes a service account. Fails with ALREADY_EXISTS if there is one of this id."""
     GetServiceAccount: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetServiceAccountRequest, _admin_service_pb2.GetServiceAccountResponse]
     """One service account."""
     ListServiceAccounts: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListServiceAccountsRequest, _admin_service_pb2.ListServiceAccountsResponse]
     """All service accounts by id."""
     DisableServiceAccount: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.DisableServiceAccountRequest, _admin_service_pb2.DisableServiceAccountResponse]
-    """Disables a service account: its keys and tokens stop working. Undo with EnableServiceAccount."""
+    """Disables a service account: its keys and tokens stop working. Undo with EnableServiceAccount. Fails with
+    FAILED_PRECONDITION for the last account that may manage access.
+    """
     EnableServiceAccount: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.EnableServiceAccountRequest, _admin_service_pb2.EnableServiceAccountResponse]
     """Enables a disabled service account again."""
     CreateApiKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateApiKeyRequest, _admin_service_pb2.CreateApiKeyResponse]
     """Makes a key for a service account. The secret is in the answer and nowhere else. An account has at most two valid
-    keys, so that one can be replaced by the other.
+    keys, so that one can be replaced by the other. Fails with FAILED_PRECONDITION if it has two, or is disabled.
     """
     ListApiKeys: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListApiKeysRequest, _admin_service_pb2.ListApiKeysResponse]
     """The keys of a service account, newest first, without their secrets."""
@@ -108,28 +114,34 @@ class AdminServiceAsyncStub(AdminServiceStub):
     ListAuditEntries: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListAuditEntriesRequest, _admin_service_pb2.ListAuditEntriesResponse]  # type: ignore[assignment]
     """The tenant's audit log, newest first."""
     CreateTenant: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateTenantRequest, _admin_service_pb2.CreateTenantResponse]  # type: ignore[assignment]
-    """Makes a tenant. Making one that exists with the same name changes nothing and answers it."""
+    """Makes a tenant. Making one that exists with the same name changes nothing and answers it; with another name it fails
+    with ALREADY_EXISTS.
+    """
     GetTenant: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetTenantRequest, _admin_service_pb2.GetTenantResponse]  # type: ignore[assignment]
     """One tenant."""
     ListTenants: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListTenantsRequest, _admin_service_pb2.ListTenantsResponse]  # type: ignore[assignment]
     """All tenants by id."""
     DisableTenant: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DisableTenantRequest, _admin_service_pb2.DisableTenantResponse]  # type: ignore[assignment]
-    """Disables a tenant: its data stays, its calls are refused. Undo with EnableTenant."""
+    """Disables a tenant: its data stays, its calls are refused. Undo with EnableTenant. Fails with FAILED_PRECONDITION for
+    the installation's own tenant, which holds its audit log.
+    """
     EnableTenant: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.EnableTenantRequest, _admin_service_pb2.EnableTenantResponse]  # type: ignore[assignment]
     """Enables a disabled tenant again."""
     CreateServiceAccount: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateServiceAccountRequest, _admin_service_pb2.CreateServiceAccountResponse]  # type: ignore[assignment]
-    """Makes a service account."""
+    """Makes a service account. Fails with ALREADY_EXISTS if there is one of this id."""
     GetServiceAccount: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetServiceAccountRequest, _admin_service_pb2.GetServiceAccountResponse]  # type: ignore[assignment]
     """One service account."""
     ListServiceAccounts: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListServiceAccountsRequest, _admin_service_pb2.ListServiceAccountsResponse]  # type: ignore[assignment]
     """All service accounts by id."""
     DisableServiceAccount: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DisableServiceAccountRequest, _admin_service_pb2.DisableServiceAccountResponse]  # type: ignore[assignment]
-    """Disables a service account: its keys and tokens stop working. Undo with EnableServiceAccount."""
+    """Disables a service account: its keys and tokens stop working. Undo with EnableServiceAccount. Fails with
+    FAILED_PRECONDITION for the last account that may manage access.
+    """
     EnableServiceAccount: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.EnableServiceAccountRequest, _admin_service_pb2.EnableServiceAccountResponse]  # type: ignore[assignment]
     """Enables a disabled service account again."""
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateApiKeyRequest, _admin_service_pb2.CreateApiKeyResponse]  # type: ignore[assignment]
     """Makes a key for a service account. The secret is in the answer and nowhere else. An account has at most two valid
-    keys, so that one can be replaced by the other.
+    keys, so that one can be replaced by the other. Fails with FAILED_PRECONDITION if it has two, or is disabled.
     """
     ListApiKeys: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListApiKeysRequest, _admin_service_pb2.ListApiKeysResponse]  # type: ignore[assignment]
     """The keys of a service account, newest first, without their secrets."""
@@ -204,7 +216,9 @@ class AdminServiceServicer:
         request: _admin_service_pb2.CreateTenantRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.CreateTenantResponse, _abc.Awaitable[_admin_service_pb2.CreateTenantResponse]]:
-        """Makes a tenant. Making one that exists with the same name changes nothing and answers it."""
+        """Makes a tenant. Making one that exists with the same name changes nothing and answers it; with another name it fails
+        with ALREADY_EXISTS.
+        """
 
     def GetTenant(
         self,
@@ -225,7 +239,9 @@ class AdminServiceServicer:
         request: _admin_service_pb2.DisableTenantRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.DisableTenantResponse, _abc.Awaitable[_admin_service_pb2.DisableTenantResponse]]:
-        """Disables a tenant: its data stays, its calls are refused. Undo with EnableTenant."""
+        """Disables a tenant: its data stays, its calls are refused. Undo with EnableTenant. Fails with FAILED_PRECONDITION for
+        the installation's own tenant, which holds its audit log.
+        """
 
     def EnableTenant(
         self,
@@ -239,7 +255,7 @@ class AdminServiceServicer:
         request: _admin_service_pb2.CreateServiceAccountRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.CreateServiceAccountResponse, _abc.Awaitable[_admin_service_pb2.CreateServiceAccountResponse]]:
-        """Makes a service account."""
+        """Makes a service account. Fails with ALREADY_EXISTS if there is one of this id."""
 
     def GetServiceAccount(
         self,
@@ -260,7 +276,9 @@ class AdminServiceServicer:
         request: _admin_service_pb2.DisableServiceAccountRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.DisableServiceAccountResponse, _abc.Awaitable[_admin_service_pb2.DisableServiceAccountResponse]]:
-        """Disables a service account: its keys and tokens stop working. Undo with EnableServiceAccount."""
+        """Disables a service account: its keys and tokens stop working. Undo with EnableServiceAccount. Fails with
+        FAILED_PRECONDITION for the last account that may manage access.
+        """
 
     def EnableServiceAccount(
         self,
@@ -275,7 +293,7 @@ class AdminServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.CreateApiKeyResponse, _abc.Awaitable[_admin_service_pb2.CreateApiKeyResponse]]:
         """Makes a key for a service account. The secret is in the answer and nowhere else. An account has at most two valid
-        keys, so that one can be replaced by the other.
+        keys, so that one can be replaced by the other. Fails with FAILED_PRECONDITION if it has two, or is disabled.
         """
 
     def ListApiKeys(
