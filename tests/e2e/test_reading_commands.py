@@ -50,7 +50,8 @@ def test_a_trace_is_a_tree_of_plain_lines_where_nobody_watches(command: CommandL
     coloured = command.printed("trace", "show", "second", FORCE_COLOR="1")
     assert "\x1b[" in coloured
     assert "\x1b[31m\n" not in coloured
-    assert "\x1b" not in command.printed("trace", "show", "second", FORCE_COLOR="", NO_COLOR="1")
+    narrow = command.printed("trace", "show", "second", PYTHONIOENCODING="ascii")
+    assert "\\u251c\\u2500 0" in narrow
 
 
 def test_a_trace_in_json_is_the_answer_of_the_contract(command: CommandLine) -> None:
@@ -119,6 +120,8 @@ def test_the_log_is_followed_from_where_one_likes(command: CommandLine) -> None:
     assert [json.loads(line)["log_seq"] for line in printed.splitlines()] == ["3", "7"]
     unknown = command.run("tail", "--type", "Nothing")
     assert (unknown.returncode, "TraceStarted" in unknown.stderr) == (2, True)
+    assert_failed(command.run("tail", "--server", "127.0.0.1:1"), "UNAVAILABLE", "doctor")
+    assert_failed(command.run("tail", DG_TOKEN="no token"), "UNAUTHENTICATED")
 
 
 async def test_new_events_come_by_themselves_and_the_end_says_where_to_go_on(

@@ -1,5 +1,7 @@
 """The `decisiongraph` command: the list of its commands. Each imports what it needs when it runs."""
 
+import io
+import sys
 from typing import Final
 
 from decisiongraph_service.cli import (
@@ -63,6 +65,9 @@ app.add_typer(token_keys.app, name="token-keys", rich_help_panel=_ACCESS)
 
 def main() -> None:
     """Run the command line."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What a terminal cannot show must not end a command.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except Exception as error:  # noqa: BLE001 - the outermost edge: one line, never a stack trace

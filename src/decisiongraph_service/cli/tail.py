@@ -57,6 +57,8 @@ def tail(
     place = service_connection.find(server)
     printed: StoredEvent | None = None
     with service_connection.client(place, "reader", tenant) as client:
+        # A watch would wait for a service that is not there; who mistyped its address shall hear of it.
+        client.get_liveness()
         watch = client.watch(since_log_seq=since, trace_id=trace, event_types=event_type or ())
         try:
             with _Interrupts() as interrupts:
