@@ -1,6 +1,5 @@
 """`decisiongraph db distribute`: spread the schema over the nodes of Citus, by tenant."""
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,6 +27,8 @@ def distribute(
     Works on the coordinator of DG_DATABASE_URL, as the owner of the schema, while no server runs. What is done already
     is left out, so that a run that was stopped can be repeated. Make a backup before.
     """
+    import asyncio
+
     from decisiongraph_service.domain import errors
 
     url = database_url.find(configuration.settings())

@@ -32,10 +32,7 @@ def status(server: Server = None, tenant: Tenant = None, as_json: AsJson = False
     if as_json:
         output.print_json(output.as_dict(health))
         return
-    print_health(health)
-    for one in health.projections:
-        digest = f"{one.digest} at {one.digest_log_seq}" if one.digest else "not computed yet; a catch-up computes it"
-        print(f"{one.projection:<16} digest {digest}")
+    print_health(health, digests=True)
     if health.full_digest:
         print(f"{'all':<16} digest {health.full_digest}")
 
@@ -122,8 +119,8 @@ def retry(
         print(f"{one.projection} tries again from {one.log_seq}; see `decisiongraph projections status`")
 
 
-def print_health(health: "query_service_pb2.GetProjectionHealthResponse") -> None:
-    """Show the log, and how far each projection is."""
+def print_health(health: "query_service_pb2.GetProjectionHealthResponse", *, digests: bool = False) -> None:
+    """Show the log, and how far each projection is; with `digests` what it holds."""
     print(f"log: {health.event_count} events in {health.trace_count} traces")
     for one in health.projections:
         lag = f", {one.lag_events} events behind ({one.lag_seconds:.1f} s)" if one.lag_events else ""
@@ -133,3 +130,8 @@ def print_health(health: "query_service_pb2.GetProjectionHealthResponse") -> Non
             f"{one.projection:<16} {one.state:<12} at {one.log_seq}{lag}, generation {one.generation}"
             f"{trouble if one.open_failures else ''}{job}"
         )
+        if digests:
+            digest = (
+                f"{one.digest} at {one.digest_log_seq}" if one.digest else "not computed yet; a catch-up computes it"
+            )
+            print(f"{'':<16} digest {digest}")
