@@ -15,8 +15,8 @@ help: ## list the targets
 run: .venv/.complete ## start everything and print how to call it; Ctrl-C stops it
 	@exec .venv/bin/decisiongraph run
 
-test: .venv/.complete ## run all tests
-	@exec .venv/bin/python -m pytest
+test: .venv/.complete ## run all tests, three files at a time
+	@exec .venv/bin/python -m pytest -n 3 --dist loadfile
 
 check: .venv/.complete ## check format, lint, types, import rules, the contract and the image
 	.venv/bin/ruff format --check .
