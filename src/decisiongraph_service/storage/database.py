@@ -248,12 +248,14 @@ class Database:
             async with self._pool.acquire(timeout=_ACQUIRE_TIMEOUT_SECONDS) as connection:
                 own = _of(connection)
                 await own.enter(tenant_id)
+                # Of the connection itself: when that breaks, its proxy lets go of it.
+                cut_off = own.cut_off
                 try:
                     yield connection
                 except errors.DecisionGraphError:
                     raise
                 except BaseException:
-                    own.cut_off()
+                    cut_off()
                     raise
 
     @contextlib.asynccontextmanager
