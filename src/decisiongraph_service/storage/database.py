@@ -41,6 +41,7 @@ _PLANNER: Final = {
     "plan_cache_mode": "force_generic_plan",
 }
 
+_NOTHING: Final = "SELECT 1"
 _IS_SHARDED: Final = "SELECT current_setting('citus.propagate_set_commands', true) = 'local'"
 
 _OUTAGE: Final = (
@@ -109,7 +110,7 @@ class _Connection(asyncpg.Connection):
         if self._sharded:
             if self._entered is None:
                 # Ends what a statement that was cut off may have left.
-                await self.execute("SELECT 1")
+                await self.execute(_NOTHING)
                 self._entered = ""
             return
         if self._entered != tenant_id:
