@@ -15,7 +15,8 @@ from typing import IO, Final
 
 from decisiongraph.v1.ingestion_service_pb2 import AppendEventsRequest
 from decisiongraph_client import _forks, _methods, errors
-from decisiongraph_client._outbox import Outbox, RefusedEvent, Waiting
+from decisiongraph_client._outbox import Outbox, Waiting
+from decisiongraph_client._outbox_status import RefusedEvent
 from decisiongraph_client._retries import RetryPolicy
 from decisiongraph_client._sync.session import Session
 

@@ -16,6 +16,7 @@ from typing import Final
 
 from decisiongraph.v1.event_pb2 import Event
 from decisiongraph_client import _forks, _outbox_file
+from decisiongraph_client._outbox_status import OutboxStatus, RefusedEvent
 from decisiongraph_client.errors import ClientClosed, ConfigurationError, OutboxError, OutboxFull
 
 _FORK_SECONDS: Final = 5.0
@@ -29,31 +30,6 @@ class Waiting:
     id: int
     tenant: str | None
     event: Event
-
-
-@dataclass(frozen=True, slots=True)
-class RefusedEvent:
-    """An event that the service will never take, kept for its owner to look at."""
-
-    id: int
-    tenant: str | None
-    event: Event
-    reason: str
-    """Why, as the contract names it, e.g. `SCHEMA_VIOLATION`."""
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxStatus:
-    """How an outbox stands."""
-
-    waiting: int
-    """Events that are not delivered yet."""
-    refused: int
-    """Events that the service refused."""
-    size_bytes: int
-    """What both hold."""
-    max_bytes: int
 
 
 class _BusyError(Exception):
