@@ -58,7 +58,8 @@ class Outbox:
         self._closed = False
         self._holds_for_fork = False
         self._connection: sqlite3.Connection | None = None
-        _outbox_file.check(self.path)
+        self.held_events = _outbox_file.check(self.path)
+        """Whether events waited in it at the beginning."""
         _forks.watch(self)
 
     def put(self, event: Event, tenant: str | None) -> int:
@@ -152,7 +153,7 @@ class Outbox:
         """Close the file; what is in it stays. Who uses it at this moment may end, for `patience` seconds at most."""
         # Whoever holds the lock sees this when he is done, and closes in our place.
         self._closed = True
-        if self._lock.acquire(timeout=max(patience, 0.0)):
+        if self._lock.acquire(timeout=min(max(patience, 0.0), threading.TIMEOUT_MAX)):
             try:
                 self._disconnect()
             finally:
@@ -167,11 +168,12 @@ class Outbox:
     def after_fork(self) -> None:
         """In the parent: go on."""
         if self._holds_for_fork:
+            self._holds_for_fork = False
             self._lock.release()
 
     def forked(self) -> None:
         """In a forked child: begin anew. A file that could not be closed before is of no use to it."""
-        self._lock = threading.Lock()
+        self._lock, self._holds_for_fork = threading.Lock(), False
 
     def _full(self, held: int, connection: sqlite3.Connection) -> OutboxFull:
         (refused,) = connection.execute("SELECT count(*) FROM refused").fetchone()
@@ -208,7 +210,9 @@ class Outbox:
 
     @contextlib.contextmanager
     def _connected(self, patience: float) -> Iterator[sqlite3.Connection]:
-        if not self._lock.acquire(timeout=patience if patience == _FOR_EVER else max(patience, 0.0)):
+        if patience != _FOR_EVER:
+            patience = min(max(patience, 0.0), threading.TIMEOUT_MAX)
+        if not self._lock.acquire(timeout=patience):
             raise _BusyError
         try:
             yield self._open()

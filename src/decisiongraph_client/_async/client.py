@@ -90,7 +90,7 @@ class AsyncClient(AsyncReads):
             self._outbox, self._delivery = _open_outbox(
                 Path(outbox), outbox_max_bytes, on_refused, endpoint, api_key=api_key, token=token, tenant=tenant
             )
-            if self._outbox.waits():
+            if self._outbox.held_events:
                 self._delivery.wake()
 
     def trace(
