@@ -14,6 +14,7 @@ from decisiongraph_client import errors, payloads
 from decisiongraph_client._async.client import AsyncClient
 from decisiongraph_client._async.trace import AsyncTrace
 from decisiongraph_client._async.watch import AsyncWatch
+from decisiongraph_client._outbox_status import OutboxStatus, RefusedEvent
 from decisiongraph_client._recorded import Recorded
 from decisiongraph_client._retries import RetryPolicy
 from decisiongraph_client._settings import Tls
@@ -26,7 +27,9 @@ __all__ = [
     "AsyncTrace",
     "AsyncWatch",
     "Client",
+    "OutboxStatus",
     "Recorded",
+    "RefusedEvent",
     "RetryPolicy",
     "Tls",
     "Trace",

@@ -15,7 +15,8 @@ from typing import IO, Final
 
 from decisiongraph.v1.ingestion_service_pb2 import AppendEventsRequest
 from decisiongraph_client import _forks, _methods, errors
-from decisiongraph_client._outbox import Outbox, RefusedEvent, Waiting
+from decisiongraph_client._outbox import Outbox, Waiting
+from decisiongraph_client._outbox_status import RefusedEvent
 from decisiongraph_client._retries import RetryPolicy
 from decisiongraph_client._sync.session import Session
 
@@ -29,6 +30,7 @@ _LOOK_EVERY_SECONDS: Final = 1.0
 _BACKOFF: Final = RetryPolicy(attempts=1_000_000_000, first_delay=0.1, longest_delay=30.0)
 _MOST_DOUBLINGS: Final = 20
 _LEAST_SECONDS: Final = 0.1
+_FORK_SECONDS: Final = 5.0
 
 # The events are as they should be, the caller is not: they wait until somebody mends it.
 _OF_THE_CALLER: Final = (errors.Unauthenticated, errors.Forbidden, errors.NotFound, errors.Unimplemented)
@@ -70,6 +72,7 @@ class Delivery:
         self._thread: threading.Thread | None = None
         self._session: Session | None = None
         self._starting, self._taking = threading.Lock(), threading.Lock()
+        self._holds_for_fork = False
         self._wake = threading.Event()
         self._hurry = threading.Event()
         self._stopped = threading.Event()
@@ -117,18 +120,20 @@ class Delivery:
         thread = self._thread
         if thread is None or thread is threading.current_thread():
             return
-        thread.join(max(timeout, 0.0))
+        thread.join(min(max(timeout, 0.0), threading.TIMEOUT_MAX))
         if thread.is_alive() and self._session is not None:
             self._session.close()
             thread.join(_LEAST_SECONDS)
 
     def before_fork(self) -> None:
         """Let the file of the turn be known, so that a child can let go of it."""
-        self._taking.acquire()
+        self._holds_for_fork = self._taking.acquire(timeout=_FORK_SECONDS)
 
     def after_fork(self) -> None:
         """In the parent: go on."""
-        self._taking.release()
+        if self._holds_for_fork:
+            self._holds_for_fork = False
+            self._taking.release()
 
     def forked(self) -> None:
         """In a forked child: the thread is the parent's, and so is the turn to deliver."""
@@ -163,13 +168,12 @@ class Delivery:
             ClientClosed: it is over.
         """
         try:
-            waiting = self._outbox.first(events=_BATCH_EVENTS, size_bytes=_BATCH_BYTES)
-            if not waiting or not self._is_its_turn():
+            if not self._outbox.waits() or not self._is_its_turn():
                 self._turn = _Turn()
                 return None
             if self._session is None:
                 self._session = self._make_session()
-            # Another process may have delivered them before it was this one's turn.
+            # Not before it is this one's turn: until then another process delivers them.
             self._deliver(self._session, self._outbox.first(events=_BATCH_EVENTS, size_bytes=_BATCH_BYTES))
         except errors.ClientClosed:
             raise

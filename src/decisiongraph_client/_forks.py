@@ -3,9 +3,13 @@
 A child has no thread but the one that forked, and locks that other threads held would be held in it for ever.
 """
 
+import logging
 import os
 import weakref
+from collections.abc import Callable, Iterable
 from typing import Protocol
+
+_log = logging.getLogger("decisiongraph.client")
 
 
 class Forked(Protocol):
@@ -30,24 +34,30 @@ def watch(known: Forked) -> None:
 
 def _before() -> None:
     _held[:] = list(_known)
-    for known in _held:
-        getattr(known, "before_fork", _nothing)()
+    _call(getattr(known, "before_fork", None) for known in _held)
 
 
 def _in_parent() -> None:
-    for known in reversed(_held):
-        getattr(known, "after_fork", _nothing)()
+    held = _held[::-1]
     _held.clear()
+    _call(getattr(known, "after_fork", None) for known in held)
 
 
 def _in_child() -> None:
-    for known in _held:
-        known.forked()
+    # Programs that fork by themselves may tell of the child only.
+    held = _held[:] or list(_known)
     _held.clear()
+    _call(known.forked for known in held)
 
 
-def _nothing() -> None:
-    pass
+def _call(methods: Iterable[Callable[[], None] | None]) -> None:
+    """Call all of them, whatever becomes of one: each has something that would be held for ever."""
+    for method in methods:
+        if method is not None:
+            try:
+                method()
+            except Exception:  # noqa: BLE001 - whatever it is, the others must be told
+                _log.exception("a fork went wrong")
 
 
 if hasattr(os, "register_at_fork"):

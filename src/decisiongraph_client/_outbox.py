@@ -16,6 +16,7 @@ from typing import Final
 
 from decisiongraph.v1.event_pb2 import Event
 from decisiongraph_client import _forks, _outbox_file
+from decisiongraph_client._outbox_status import OutboxStatus, RefusedEvent
 from decisiongraph_client.errors import ClientClosed, ConfigurationError, OutboxError, OutboxFull
 
 _FORK_SECONDS: Final = 5.0
@@ -29,31 +30,6 @@ class Waiting:
     id: int
     tenant: str | None
     event: Event
-
-
-@dataclass(frozen=True, slots=True)
-class RefusedEvent:
-    """An event that the service will never take, kept for its owner to look at."""
-
-    id: int
-    tenant: str | None
-    event: Event
-    reason: str
-    """Why, as the contract names it, e.g. `SCHEMA_VIOLATION`."""
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxStatus:
-    """How an outbox stands."""
-
-    waiting: int
-    """Events that are not delivered yet."""
-    refused: int
-    """Events that the service refused."""
-    size_bytes: int
-    """What both hold."""
-    max_bytes: int
 
 
 class _BusyError(Exception):
@@ -82,7 +58,8 @@ class Outbox:
         self._closed = False
         self._holds_for_fork = False
         self._connection: sqlite3.Connection | None = None
-        _outbox_file.check(self.path)
+        self.held_events = _outbox_file.check(self.path)
+        """Whether events waited in it at the beginning."""
         _forks.watch(self)
 
     def put(self, event: Event, tenant: str | None) -> int:
@@ -176,7 +153,7 @@ class Outbox:
         """Close the file; what is in it stays. Who uses it at this moment may end, for `patience` seconds at most."""
         # Whoever holds the lock sees this when he is done, and closes in our place.
         self._closed = True
-        if self._lock.acquire(timeout=max(patience, 0.0)):
+        if self._lock.acquire(timeout=min(max(patience, 0.0), threading.TIMEOUT_MAX)):
             try:
                 self._disconnect()
             finally:
@@ -191,11 +168,12 @@ class Outbox:
     def after_fork(self) -> None:
         """In the parent: go on."""
         if self._holds_for_fork:
+            self._holds_for_fork = False
             self._lock.release()
 
     def forked(self) -> None:
         """In a forked child: begin anew. A file that could not be closed before is of no use to it."""
-        self._lock = threading.Lock()
+        self._lock, self._holds_for_fork = threading.Lock(), False
 
     def _full(self, held: int, connection: sqlite3.Connection) -> OutboxFull:
         (refused,) = connection.execute("SELECT count(*) FROM refused").fetchone()
@@ -232,7 +210,9 @@ class Outbox:
 
     @contextlib.contextmanager
     def _connected(self, patience: float) -> Iterator[sqlite3.Connection]:
-        if not self._lock.acquire(timeout=patience if patience == _FOR_EVER else max(patience, 0.0)):
+        if patience != _FOR_EVER:
+            patience = min(max(patience, 0.0), threading.TIMEOUT_MAX)
+        if not self._lock.acquire(timeout=patience):
             raise _BusyError
         try:
             yield self._open()

@@ -26,12 +26,16 @@ _SCHEMA: Final = (
     f"PRAGMA application_id = {_APPLICATION}",
     f"PRAGMA user_version = {_FORMAT}",
 )
-_OF_OTHERS: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_OF_OTHERS: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
 _OF_THE_CONTENT: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-def check(path: Path) -> None:
-    """Make the file, or look whether it is sound.
+class _OthersInTheWayError(Exception):
+    """The file has not the mode that it must have, because others are about to make it."""
+
+
+def check(path: Path) -> bool:
+    """Make the file, or look whether it is sound; whether events wait in it.
 
     Raises:
         ConfigurationError: it cannot be opened, is damaged, or is something else.
@@ -39,10 +43,12 @@ def check(path: Path) -> None:
     with contextlib.closing(open_(path)) as connection:
         try:
             (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            (waits,) = connection.execute("SELECT EXISTS (SELECT 1 FROM waiting)").fetchone()
         except sqlite3.Error as error:
             raise ConfigurationError(f"the outbox {path} cannot be read: {what_to_do(error)}") from error
     if found != "ok":
         raise ConfigurationError(f"the outbox {path} cannot be read: {_damaged(found)}")
+    return bool(waits)
 
 
 def open_(path: Path) -> sqlite3.Connection:
@@ -58,14 +64,14 @@ def open_(path: Path) -> sqlite3.Connection:
             return _opened(path)
         except OSError as error:
             raise ConfigurationError(f"the outbox {path} cannot be opened: {error}") from error
-        except sqlite3.Error as error:
+        except (sqlite3.Error, _OthersInTheWayError) as error:
             # Processes that begin together make it together; SQLite does not wait in all of these moments.
-            if _code(error) not in _OF_OTHERS or time.monotonic() >= ends:
+            if time.monotonic() >= ends or not _is_of_others(error):
                 raise ConfigurationError(f"the outbox {path} cannot be opened: {what_to_do(error)}") from error
         time.sleep(0.01)
 
 
-def what_to_do(error: sqlite3.Error) -> str:
+def what_to_do(error: Exception) -> str:
     """What SQLite says, and what helps."""
     code = _code(error)
     if code in _OF_THE_CONTENT:
@@ -75,7 +81,11 @@ def what_to_do(error: sqlite3.Error) -> str:
     return str(error)
 
 
-def _code(error: sqlite3.Error) -> int:
+def _is_of_others(error: Exception) -> bool:
+    return isinstance(error, _OthersInTheWayError) or _code(error) in _OF_OTHERS
+
+
+def _code(error: Exception) -> int:
     # Absent where Python's own module is what refuses.
     return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)) & 0xFF
 
@@ -93,17 +103,27 @@ def _opened(path: Path) -> sqlite3.Connection:
         # What was refused and what waits may be confidential. SQLite gives -wal and -shm the same mode.
         if path.stat().st_mode & 0o777 != 0o600:
             path.chmod(0o600)
-        if _is_new(connection, path):
+        connection.execute("BEGIN")
+        is_new = _is_new(connection, path)
+        connection.execute("COMMIT")
+        if is_new:
             _make(connection, path)
-        connection.execute("PRAGMA synchronous = FULL")
+        _log_ahead(connection)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
+def _log_ahead(connection: sqlite3.Connection) -> None:
+    # Where others are in its way, SQLite leaves the mode as it was, and says so without an error.
+    if connection.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
+        raise _OthersInTheWayError("other processes keep it from write-ahead logging")
+    connection.execute("PRAGMA synchronous = FULL")
+
+
 def _is_new(connection: sqlite3.Connection, path: Path) -> bool:
-    """Whether nothing is in the file yet.
+    """Whether nothing is in the file yet; asked in a transaction, since another process may be about to make it.
 
     Raises:
         ConfigurationError: something else is in it.
@@ -124,7 +144,6 @@ def _is_new(connection: sqlite3.Connection, path: Path) -> bool:
 
 
 def _make(connection: sqlite3.Connection, path: Path) -> None:
-    connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("BEGIN IMMEDIATE")
     # Another process may have been quicker.
     if _is_new(connection, path):

@@ -55,16 +55,20 @@ class Tls:
         Raises:
             ConfigurationError: a file cannot be read, or one of a pair is missing.
         """
+        return grpc.ssl_channel_credentials(*self.contents())
+
+    def contents(self) -> tuple[bytes | None, bytes | None, bytes | None]:
+        """Authorities, key and certificate.
+
+        Raises:
+            ConfigurationError: a file cannot be read, or one of a pair is missing.
+        """
         if (self.cert_file is None) != (self.key_file is None):
             raise ConfigurationError("Tls: cert_file and key_file go together; set both, or neither")
         try:
-            ca, key, cert = (
-                None if file is None else Path(file).read_bytes()
-                for file in (self.ca_file, self.key_file, self.cert_file)
-            )
+            return _content(self.ca_file), _content(self.key_file), _content(self.cert_file)
         except OSError as error:
             raise ConfigurationError(f"Tls: {error.filename} cannot be read: {error.strerror}") from error
-        return grpc.ssl_channel_credentials(ca, key, cert)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,7 @@ def endpoint(server: str | None, tls: Tls | None, environment: Mapping[str, str]
         environment: Where `DG_SERVER` and `DG_TLS_CA_FILE` are looked up.
 
     Raises:
-        ConfigurationError: no address, or one that cannot be understood.
+        ConfigurationError: no address, one that cannot be understood, or a file of TLS that cannot be read.
     """
     address = server or environment.get("DG_SERVER", "")
     if not address:
@@ -111,7 +115,14 @@ def endpoint(server: str | None, tls: Tls | None, environment: Mapping[str, str]
         tls = Tls(ca_file=Path(ca_file) if ca_file else None)
     if tls is not None and scheme == "http":
         raise ConfigurationError(f"the address {address!r} says plain text, and tls asks for encryption; leave one out")
+    if tls is not None:
+        # Read again for each channel: certificates are replaced.
+        tls.contents()
     return Endpoint(target, tls)
+
+
+def _content(file: Path | None) -> bytes | None:
+    return None if file is None else Path(file).read_bytes()
 
 
 def is_loopback(target: str) -> bool:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import functools
-import os
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -53,10 +52,16 @@ class AsyncTransport:
         self._endpoint = endpoint
         self._channel: grpc.aio.Channel | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._pid = os.getpid()
         self._closed = False
         self._ended = asyncio.Event()
         self._lock = asyncio.Lock()
+        _forks.watch(self)
+        _grpc_forks.awaits(self)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether a channel is open."""
+        return self._channel is not None
 
     async def unary(self, method: Method[Answer], request: Message, metadata: Metadata, timeout: float) -> Answer:
         """One request, one answer.
@@ -138,19 +143,25 @@ class AsyncTransport:
     async def close(self) -> None:
         """End all calls."""
         self._closed = True
-        channel, self._channel = self._channel, None
-        if self._loop is not asyncio.get_running_loop():
-            return  # what belonged to another loop ended with it
-        self._ended.set()
-        if channel is not None:
-            await channel.close()
+        channel = self._channel
+        # What belonged to another loop ended with it.
+        if self._loop is asyncio.get_running_loop():
+            self._ended.set()
+            if channel is not None:
+                await channel.close()
+        self._channel = None
+
+    def forked(self) -> None:
+        """In a forked child: nothing of the parent's loop works here."""
+        if self._channel is not None:
+            _grpc_forks.keep(self._channel)
+        self._channel = self._loop = None
 
     @contextlib.contextmanager
     def _calling(self) -> Iterator[None]:
         """A call, whose errors are turned into those of this package."""
         try:
-            with _grpc_forks.under_way():
-                yield
+            yield
         except grpc.RpcError as error:
             raise errors.from_rpc_error(error) from None
         except grpc.aio.UsageError as error:
@@ -170,6 +181,7 @@ class AsyncTransport:
         _grpc_forks.require_usable()
         self._enter_loop()
         if self._channel is None:
+            _grpc_forks.open_library()
             target, options, tls = self._endpoint.target, self._endpoint.options, self._endpoint.tls
             if tls is None:
                 self._channel = grpc.aio.insecure_channel(target, options=options)
@@ -180,13 +192,13 @@ class AsyncTransport:
     def _enter_loop(self) -> None:
         """Belong to the running loop; what belonged to one that is closed is forgotten."""
         loop = asyncio.get_running_loop()
-        if self._loop is loop and self._pid == os.getpid():
+        if self._loop is loop:
             return
-        if self._loop is not None and self._loop.is_running() and self._pid == os.getpid():
+        if self._loop is not None and self._loop.is_running():
             raise errors.ConfigurationError(
                 "this AsyncClient is in use by another event loop that runs; make one for each loop"
             )
-        self._loop, self._pid, self._channel = loop, os.getpid(), None
+        self._loop, self._channel = loop, None
         self._ended, self._lock = asyncio.Event(), asyncio.Lock()
 
 
@@ -198,11 +210,17 @@ class SyncTransport:
         self._channel: grpc.Channel | None = None
         self._closed = False
         self._forked = False
+        self._streams: set[object] = set()
         self._opening = threading.Lock()
         self._ended = threading.Event()
         self._lock = threading.Lock()
         _forks.watch(self)
-        _grpc_forks.connects(self)
+        _grpc_forks.blocks(self)
+
+    @property
+    def has_streams(self) -> bool:
+        """Whether somebody reads a stream."""
+        return bool(self._streams)
 
     def unary(self, method: Method[Answer], request: Message, metadata: Metadata, timeout: float) -> Answer:
         """One request, one answer.
@@ -234,6 +252,7 @@ class SyncTransport:
         with self._calling():
             open_stream: Any = self._open().unary_stream(method.path, None, method.decode)
             call = open_stream(encoded, metadata=metadata)
+            self._streams.add(call)
         watchdog = Watchdog(silence, call.cancel)
         try:
             while True:
@@ -249,6 +268,7 @@ class SyncTransport:
                 yield answer
         finally:
             watchdog.stop()
+            self._streams.discard(call)
             call.cancel()
 
     def sleep(self, seconds: float) -> None:
@@ -291,6 +311,7 @@ class SyncTransport:
     def forked(self) -> None:
         """In a forked child: locks that another thread of the parent held would be held for ever."""
         self._forked = True
+        self._streams.clear()
         channel, self._channel = self._channel, None
         if channel is not None:
             _grpc_forks.keep(channel)

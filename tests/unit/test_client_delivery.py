@@ -14,7 +14,8 @@ from decisiongraph.v1.event_pb2 import Event
 from decisiongraph.v1.ingestion_service_pb2 import AppendEventsRequest, AppendEventsResponse
 from decisiongraph_client import errors
 from decisiongraph_client._delivery import Delivery
-from decisiongraph_client._outbox import Outbox, RefusedEvent
+from decisiongraph_client._outbox import Outbox
+from decisiongraph_client._outbox_status import RefusedEvent
 from decisiongraph_client._sync.session import Session
 
 Answer = Callable[[list[str]], None]

@@ -13,12 +13,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
 from decisiongraph.v1.event_pb2 import Event
-from decisiongraph_client import errors
+from decisiongraph_client import _outbox_file, errors
 from decisiongraph_client._outbox import Outbox
 
 BIG: Final = 100 * 1024 * 1024
@@ -184,7 +184,7 @@ def test_a_file_system_without_room_loses_nothing_that_was_accepted(path: Path, 
         import resource, signal, sys
         from pathlib import Path
         from decisiongraph.v1.event_pb2 import Event
-        from decisiongraph_client import errors
+        from decisiongraph_client import _outbox_file, errors
         from decisiongraph_client._outbox import Outbox
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -221,8 +221,8 @@ def test_processes_that_begin_together_share_it(path: Path, outbox: Outbox) -> N
             outbox.put(Event(event_id=f"{sys.argv[3]}/{number}"), None)
     """
     programs = [run(code, str(path), str(time.time() + 1.5), str(n)) for n in range(6)]
-    for program in programs:
-        ended_well(program)
+    said = [program.communicate(timeout=60)[1] for program in programs]
+    assert said == [""] * 6
     found = ids(Outbox(path, max_bytes=BIG))
     assert sorted(found) == sorted(f"{n}/{number}" for n in range(6) for number in range(20))
     for n in range(6):
@@ -272,6 +272,28 @@ def test_who_has_no_time_is_not_held_up(outbox: Outbox, call: Callable[[Outbox],
         begin = time.monotonic()
         assert call(outbox) is answer
         assert time.monotonic() - begin < 1
+
+
+def test_who_waits_for_ever_may_say_so(outbox: Outbox) -> None:
+    for patience in (float("inf"), 1e20):
+        assert outbox.last(patience=patience) == 0
+        assert not outbox.waits(patience=patience)
+
+
+def test_nothing_is_open_before_it_is_used(outbox: Outbox, path: Path) -> None:
+    """Programs that fork without Python's notice must find nothing of their parent's."""
+    assert outbox._connection is None
+    assert not outbox.held_events
+    outbox.put(event_of(1), None)
+    assert Outbox(path, max_bytes=BIG).held_events
+
+
+def test_a_connection_that_got_into_a_child_is_not_used_there(outbox: Outbox) -> None:
+    """A fork that Python has no notice of: nothing is closed before it."""
+    outbox.put(event_of(1), None)
+    outbox._pid = os.getpid() + 1
+    with pytest.raises(errors.OutboxError, match="forked"):
+        outbox.put(event_of(2), None)
 
 
 def test_readers_do_not_wait_for_a_writer(path: Path, outbox: Outbox) -> None:
@@ -362,6 +384,20 @@ def test_what_a_child_puts_in_outlives_the_parents_end(path: Path) -> None:
     reader.close()
 
 
+def test_what_goes_wrong_in_a_fork_holds_up_nothing_else(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = Outbox(outbox.path, max_bytes=BIG)
+
+    def wrong() -> None:
+        raise ZeroDivisionError
+
+    for name in ("before_fork", "after_fork", "forked"):
+        monkeypatch.setattr(other, name, wrong)
+    for _ in range(2):
+        assert wait_for(in_child(lambda: outbox.put(event_of(1), None))) == 0
+        outbox.put(event_of(2), None)
+    assert ids(outbox) == ["1", "2", "1", "2"]
+
+
 def test_a_fork_in_the_middle_of_a_transaction_of_another_thread_waits_for_its_end(outbox: Outbox) -> None:
     inside, goes_on = threading.Event(), threading.Event()
 
@@ -381,3 +417,29 @@ def test_a_fork_in_the_middle_of_a_transaction_of_another_thread_waits_for_its_e
     assert wait_for(child) == 0
     thread.join()
     assert ids(outbox) == ["1"]
+
+
+def test_a_file_that_another_process_is_making_is_no_foreign_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes into being between two looks at it, if it can."""
+    connect = sqlite3.connect
+    made: list[bool] = []
+
+    def make(statement: str) -> None:
+        if "user_version" in statement and not made:
+            made.append(True)
+            other = connect(path, isolation_level=None, timeout=0.1)
+            with contextlib.closing(other), contextlib.suppress(sqlite3.OperationalError):
+                for other_statement in ("BEGIN IMMEDIATE", *_outbox_file._SCHEMA, "COMMIT"):
+                    other.execute(other_statement)
+
+    def connect_and_watch(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = connect(*arguments, **options)
+        connection.set_trace_callback(make)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", connect_and_watch)
+    outbox = Outbox(path, max_bytes=BIG)
+    assert made
+    outbox.put(event_of(1), None)
+    assert ids(outbox) == ["1"]
+    outbox.close()

@@ -81,12 +81,12 @@ def test_the_address_comes_from_the_environment() -> None:
         _settings.endpoint(None, None, {"DG_SERVER": ""})
 
 
-def test_the_authority_comes_from_the_environment_when_there_is_encryption() -> None:
-    environment = {"DG_TLS_CA_FILE": "/etc/ca.pem"}
-    assert _settings.endpoint("a.internal:443", None, environment).tls == Tls(ca_file=Path("/etc/ca.pem"))
+def test_the_authority_comes_from_the_environment_when_there_is_encryption(tmp_path: Path) -> None:
+    file, other = Authority(tmp_path, "authority").file, Authority(tmp_path, "other").file
+    environment = {"DG_TLS_CA_FILE": str(file)}
+    assert _settings.endpoint("a.internal:443", None, environment).tls == Tls(ca_file=file)
     assert _settings.endpoint("localhost:443", None, environment).tls is None
-    given = Tls(ca_file=Path("/own.pem"))
-    assert _settings.endpoint("localhost:443", given, environment).tls == given
+    assert _settings.endpoint("localhost:443", Tls(ca_file=other), environment).tls == Tls(ca_file=other)
 
 
 def test_plain_text_and_encryption_together_are_refused() -> None:
@@ -94,13 +94,15 @@ def test_plain_text_and_encryption_together_are_refused() -> None:
         _settings.endpoint("http://localhost:1", Tls(), {})
 
 
-def test_the_files_of_tls_are_read_when_they_are_needed(tmp_path: Path) -> None:
+def test_the_files_of_tls_are_looked_at_when_a_client_is_made(tmp_path: Path) -> None:
     pem = Authority(tmp_path, "authority").sign("client")
     Tls(cert_file=pem.cert, key_file=pem.key).credentials()
     with pytest.raises(errors.ConfigurationError, match="go together"):
-        Tls(cert_file=pem.cert).credentials()
+        Client("a.internal:1", token="t", tls=Tls(cert_file=pem.cert))
     with pytest.raises(errors.ConfigurationError, match=r"missing\.pem cannot be read"):
-        Tls(ca_file=tmp_path / "missing.pem").credentials()
+        Client("a.internal:1", token="t", tls=Tls(ca_file=tmp_path / "missing.pem"))
+    with pytest.raises(errors.ConfigurationError, match=r"missing\.pem cannot be read"):
+        _settings.endpoint("a.internal:1", None, {"DG_TLS_CA_FILE": str(tmp_path / "missing.pem")})
 
 
 def test_this_machine_is_not_reached_through_a_proxy() -> None:
@@ -143,6 +145,7 @@ def test_a_line_break_behind_a_secret_does_no_harm() -> None:
         ({"token": "t", "timeout": -1.0}, "timeout"),
         ({"token": "t", "timeout": float("inf")}, "timeout"),
         ({"token": "t", "timeout": float("nan")}, "timeout"),
+        ({"token": b"t"}, "text"),
     ],
     ids=str,
 )
@@ -175,6 +178,18 @@ def test_the_producer_comes_from_the_environment() -> None:
     assert (alone.producer_id, alone.system, alone.HasField("subsystem")) == ("other", "other", False)
     with pytest.raises(errors.ConfigurationError, match="DG_PRODUCER"):
         _events.Origin.of(None, None, None, None, {}).source()
+
+
+@pytest.mark.parametrize("timeout", [float("inf"), float("nan")])
+def test_no_call_is_made_without_an_end(timeout: float) -> None:
+    with Client("localhost:1", token="t") as client, pytest.raises(errors.ConfigurationError, match="timeout"):
+        client.get_event("e", timeout=timeout)
+
+
+def test_a_function_must_return_a_token() -> None:
+    for wrong, says in ((lambda: None, "text"), (lambda: "to\nken", "printable")):
+        with Client("localhost:1", token=wrong) as client, pytest.raises(errors.ConfigurationError, match=says):  # type: ignore[arg-type]
+            client.get_event("e")
 
 
 def test_both_sessions_take_the_same() -> None:

@@ -13,6 +13,7 @@ from decisiongraph_client._async.reads import AsyncReads
 from decisiongraph_client._async.session import AsyncSession, TokenSource
 from decisiongraph_client._async.trace import AsyncTrace, started
 from decisiongraph_client._events import Mask
+from decisiongraph_client._outbox_status import OutboxStatus, RefusedEvent
 from decisiongraph_client._retries import RetryPolicy
 from decisiongraph_client._settings import Tls
 from decisiongraph_client._written import Freshness, Written
@@ -21,7 +22,7 @@ from decisiongraph_client.payloads import ActorLike, EntityLike
 
 if TYPE_CHECKING:
     from decisiongraph_client._delivery import Delivery
-    from decisiongraph_client._outbox import Outbox, OutboxStatus, RefusedEvent
+    from decisiongraph_client._outbox import Outbox
 
 _CLOSE_SECONDS: Final = 5.0
 
@@ -49,7 +50,7 @@ class AsyncClient(AsyncReads):
         mask: Mask | None = None,
         outbox: Path | str | None = None,
         outbox_max_bytes: int = 256 * 1024 * 1024,
-        on_refused: "Callable[[RefusedEvent], None] | None" = None,
+        on_refused: Callable[[RefusedEvent], None] | None = None,
     ) -> None:
         """Set up. The service is called when something is asked or recorded; before, if an outbox holds events.
 
@@ -89,7 +90,7 @@ class AsyncClient(AsyncReads):
             self._outbox, self._delivery = _open_outbox(
                 Path(outbox), outbox_max_bytes, on_refused, endpoint, api_key=api_key, token=token, tenant=tenant
             )
-            if self._outbox.waits():
+            if self._outbox.held_events:
                 self._delivery.wake()
 
     def trace(
@@ -212,7 +213,7 @@ class AsyncClient(AsyncReads):
             return True
         return await self._session.in_thread_of_its_own(self._delivery.flush, timeout)
 
-    def outbox_status(self) -> "OutboxStatus | None":
+    def outbox_status(self) -> OutboxStatus | None:
         """How the outbox stands. None: the client has none."""
         return None if self._outbox is None else self._outbox.status()
 
@@ -220,11 +221,11 @@ class AsyncClient(AsyncReads):
         """Why nothing is delivered from the outbox at the moment; None: nothing is wrong."""
         return None if self._delivery is None else self._delivery.last_error
 
-    def refused_events(self) -> "list[RefusedEvent]":
+    def refused_events(self) -> list[RefusedEvent]:
         """What was put aside in the outbox because the service will never take it, oldest first."""
         return [] if self._outbox is None else self._outbox.refused()
 
-    def forget_refused_events(self, events: "Iterable[RefusedEvent]") -> None:
+    def forget_refused_events(self, events: Iterable[RefusedEvent]) -> None:
         """Remove events that were put aside, when somebody has looked at them."""
         if self._outbox is not None:
             self._outbox.forget_refused([one.id for one in events])
@@ -271,7 +272,7 @@ def _end(delivery: "Delivery", outbox: "Outbox", timeout: float) -> bool:
 def _open_outbox(
     path: Path,
     max_bytes: int,
-    on_refused: "Callable[[RefusedEvent], None] | None",
+    on_refused: Callable[[RefusedEvent], None] | None,
     endpoint: _settings.Endpoint,
     *,
     api_key: str | None,

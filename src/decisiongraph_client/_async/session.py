@@ -64,7 +64,7 @@ class AsyncSession:
             api_key = None if token else environment.get("DG_API_KEY")
         # Secrets are read from files, which end with a line break.
         api_key = (api_key or "").strip()
-        token = token if callable(token) else (token or "").strip()
+        token = token if callable(token) else _sendable(token or "", "token")
         if not api_key and not token:
             raise errors.ConfigurationError(
                 "say who calls: Client(..., api_key=...) or token=..., or the variable DG_API_KEY or DG_TOKEN"
@@ -76,7 +76,7 @@ class AsyncSession:
         self._transport = AsyncTransport(endpoint)
         self._retries = retries
         self._api_key = api_key or None
-        self._given = token if callable(token) else _sendable(token, "token") or None
+        self._given = token or None
         self._issued: _Issued | None = None
         self._closed = False
 
@@ -88,8 +88,12 @@ class AsyncSession:
         Raises:
             ServiceError: there is none; the kind says why.
             ClientClosed: the client was closed.
+            ConfigurationError: the timeout is no number of seconds.
         """
-        ends = time.monotonic() + (self.timeout if timeout is None else timeout)
+        timeout = self.timeout if timeout is None else timeout
+        if not math.isfinite(timeout):
+            raise errors.ConfigurationError(f"timeout={timeout!r} must be a number of seconds")
+        ends = time.monotonic() + timeout
         attempt = 0
         renewed = False
         while True:
@@ -172,7 +176,7 @@ class AsyncSession:
         if method.public:
             return ""
         if callable(self._given):
-            return _sendable(self._given().strip(), "token")
+            return _sendable(self._given(), "token")
         if self._given:
             return self._given
         issued = self._issued
@@ -201,7 +205,10 @@ class AsyncSession:
 
 
 def _sendable(text: str, name: str) -> str:
-    """The text, if metadata of a call may hold it."""
+    """The text without blanks around it, if metadata of a call may hold it."""
+    if not isinstance(text, str):
+        raise errors.ConfigurationError(f"{name}: must be text, and not {type(text).__name__}")
+    text = text.strip()
     if not (text.isascii() and text.isprintable()):
         raise errors.ConfigurationError(f"{name}: must be printable ASCII; look for line breaks or quotes from a file")
     return text

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Self
 from decisiongraph.v1 import event_pb2, ingestion_service_pb2
 from decisiongraph_client import _events, _methods, _settings
 from decisiongraph_client._events import Mask
+from decisiongraph_client._outbox_status import OutboxStatus, RefusedEvent
 from decisiongraph_client._retries import RetryPolicy
 from decisiongraph_client._settings import Tls
 from decisiongraph_client._sync.reads import Reads
@@ -22,7 +23,7 @@ from decisiongraph_client.payloads import ActorLike, EntityLike
 
 if TYPE_CHECKING:
     from decisiongraph_client._delivery import Delivery
-    from decisiongraph_client._outbox import Outbox, OutboxStatus, RefusedEvent
+    from decisiongraph_client._outbox import Outbox
 
 _CLOSE_SECONDS: Final = 5.0
 
@@ -50,7 +51,7 @@ class Client(Reads):
         mask: Mask | None = None,
         outbox: Path | str | None = None,
         outbox_max_bytes: int = 256 * 1024 * 1024,
-        on_refused: "Callable[[RefusedEvent], None] | None" = None,
+        on_refused: Callable[[RefusedEvent], None] | None = None,
     ) -> None:
         """Set up. The service is called when something is asked or recorded; before, if an outbox holds events.
 
@@ -90,7 +91,7 @@ class Client(Reads):
             self._outbox, self._delivery = _open_outbox(
                 Path(outbox), outbox_max_bytes, on_refused, endpoint, api_key=api_key, token=token, tenant=tenant
             )
-            if self._outbox.waits():
+            if self._outbox.held_events:
                 self._delivery.wake()
 
     def trace(
@@ -213,7 +214,7 @@ class Client(Reads):
             return True
         return self._session.in_thread_of_its_own(self._delivery.flush, timeout)
 
-    def outbox_status(self) -> "OutboxStatus | None":
+    def outbox_status(self) -> OutboxStatus | None:
         """How the outbox stands. None: the client has none."""
         return None if self._outbox is None else self._outbox.status()
 
@@ -221,11 +222,11 @@ class Client(Reads):
         """Why nothing is delivered from the outbox at the moment; None: nothing is wrong."""
         return None if self._delivery is None else self._delivery.last_error
 
-    def refused_events(self) -> "list[RefusedEvent]":
+    def refused_events(self) -> list[RefusedEvent]:
         """What was put aside in the outbox because the service will never take it, oldest first."""
         return [] if self._outbox is None else self._outbox.refused()
 
-    def forget_refused_events(self, events: "Iterable[RefusedEvent]") -> None:
+    def forget_refused_events(self, events: Iterable[RefusedEvent]) -> None:
         """Remove events that were put aside, when somebody has looked at them."""
         if self._outbox is not None:
             self._outbox.forget_refused([one.id for one in events])
@@ -272,7 +273,7 @@ def _end(delivery: "Delivery", outbox: "Outbox", timeout: float) -> bool:
 def _open_outbox(
     path: Path,
     max_bytes: int,
-    on_refused: "Callable[[RefusedEvent], None] | None",
+    on_refused: Callable[[RefusedEvent], None] | None,
     endpoint: _settings.Endpoint,
     *,
     api_key: str | None,
