@@ -6,17 +6,22 @@ import json
 import random
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import astuple
 from pathlib import Path
+from typing import Final
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from torture import disk
 from torture.checks import CHECKS, MOST_NAMED
-from torture.faults import FAULTS, SHORT, Fault
+from torture.faults import FAULTS, SHORT, SMALL_DISK, Fault
 from torture.run import Outcome, torture
 from torture.server import BUGS
+
+_KNOWN: Final = {fault.name: fault for fault in FAULTS}
 
 
 def _arguments() -> argparse.Namespace:
@@ -28,22 +33,45 @@ def _arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--seed", type=int, help="repeat a run; by default one is chosen and printed")
-    parser.add_argument("--only", metavar="FAULTS", help="some faults, with commas between")
+    parser.add_argument("--only", metavar="FAULTS", help="some faults, with commas between; by default all")
     parser.add_argument("--short", action="store_true", help=f"only {', '.join(SHORT)}")
     parser.add_argument("--rounds", type=int, default=1, help="all of them so often (default: 1)")
-    parser.add_argument("--planted", choices=[*BUGS, "all"], help="plant a bug; the run passes if it is found")
+    parser.add_argument(
+        "--planted",
+        choices=[*BUGS, "all"],
+        help="plant a bug; the run passes if it is found, by default under the faults that show it",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was told and found")
     arguments = parser.parse_args()
-    names = SHORT if arguments.short else arguments.only.split(",") if arguments.only else [one.name for one in FAULTS]
-    known = {fault.name: fault for fault in FAULTS}
-    if unknown := [name for name in names if name not in known]:
+    arguments.names = _names(arguments)
+    if unknown := [name for name in arguments.names or () if name not in _KNOWN]:
         parser.error(f"there is no fault {', '.join(unknown)}")
     if arguments.rounds < 1:
         parser.error("--rounds must be at least 1")
-    arguments.faults = [known[name] for name in names] * arguments.rounds
+    if SMALL_DISK in (arguments.names or ()) and (why := disk.why_not_small()):
+        parser.error(f"{SMALL_DISK}: {why}")
     if arguments.seed is None:
         arguments.seed = random.SystemRandom().randrange(1_000_000)
     return arguments
+
+
+def _names(arguments: argparse.Namespace) -> Sequence[str] | None:
+    """Of the faults that were asked for; None: nobody asked for some."""
+    if arguments.short:
+        return SHORT
+    return arguments.only.split(",") if arguments.only else None
+
+
+def _faults(arguments: argparse.Namespace, console: Console) -> list[Fault]:
+    """All faults of a run without a bug."""
+    names = arguments.names
+    if names is None:
+        names = list(_KNOWN)
+        if why := disk.why_not_small():
+            names.remove(SMALL_DISK)
+            console.print(f"{SMALL_DISK} is left out: {why}")
+    rounds: int = arguments.rounds
+    return [_KNOWN[name] for name in names] * rounds
 
 
 def _table(outcome: Outcome) -> Table:
@@ -76,7 +104,8 @@ def _write(path: Path, seed: int, faults: list[Fault], outcome: Outcome) -> None
 
 async def _healthy(arguments: argparse.Namespace, console: Console) -> bool:
     began = time.monotonic()
-    outcome = await torture(arguments.faults, seed=arguments.seed, note=console.print)
+    faults = _faults(arguments, console)
+    outcome = await torture(faults, seed=arguments.seed, note=console.print)
     history = outcome.history
     console.print(_table(outcome))
     console.print(
@@ -87,7 +116,7 @@ async def _healthy(arguments: argparse.Namespace, console: Console) -> bool:
         f"seed {arguments.seed}, {time.monotonic() - began:.0f} s: " + ("passed" if outcome.passed else "FAILED")
     )
     if arguments.json:
-        _write(arguments.json, arguments.seed, arguments.faults, outcome)
+        _write(arguments.json, arguments.seed, faults, outcome)
     return outcome.passed
 
 
@@ -97,7 +126,9 @@ async def _planted(bugs: list[str], arguments: argparse.Namespace, console: Cons
     missed = []
     for bug in bugs:
         console.print(f"planting {bug} ...")
-        outcome = await torture(arguments.faults, seed=arguments.seed, note=console.print, planted=bug)
+        names = arguments.names or BUGS[bug].shown_by
+        faults = [_KNOWN[name] for name in names] * arguments.rounds
+        outcome = await torture(faults, seed=arguments.seed, note=console.print, planted=bug)
         found = [name for name, findings in outcome.verdicts.items() if findings]
         table.add_row(bug, ", ".join(found) or "NOTHING")
         missed += [] if found else [bug]

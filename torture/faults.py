@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import asyncpg
 
+from torture import disk
 from torture.load import Caller, CallFailed, event_for_a_burst
 from torture.stack import SERVERS, TENANTS, Stack
 
@@ -173,6 +174,30 @@ async def _kill_backends(stack: Stack, chance: random.Random) -> None:
         await connection.close()
 
 
+async def _fill_disk(stack: Stack, chance: random.Random) -> None:
+    """For four seconds nothing can be written; a Postgres that gives up is started again."""
+    with disk.ballast(stack.postgres.data.parent) as file:
+        ends = asyncio.get_running_loop().time() + 4
+        while asyncio.get_running_loop().time() < ends:
+            await asyncio.to_thread(disk.fill, file)
+            await stack.revive_postgres()
+            await asyncio.sleep(0.2)
+    await stack.revive_postgres(until_ready=True)
+
+
+async def _restore_backup(stack: Stack, chance: random.Random) -> None:
+    """A backup is taken under load; two seconds later the data is lost, but for the WAL that was written since then."""
+    connection: Any = await asyncpg.connect(stack.postgres.dsn)
+    try:
+        await connection.execute("ALTER SYSTEM SET wal_keep_size = '1GB'")
+        await connection.execute("SELECT pg_reload_conf()")
+    finally:
+        await connection.close()
+    backup = await disk.base_backup(stack.postgres)
+    await asyncio.sleep(2)
+    await stack.lose_data_and_restore(backup)
+
+
 FAULTS: Final = (
     Fault("kill_server", "SIGKILL for one server", _kill_server),
     Fault("kill_both_servers", "SIGKILL for both servers", _kill_both_servers),
@@ -190,7 +215,11 @@ FAULTS: Final = (
     Fault("exhaust_pool", "the heads of all logs are locked for 4 s", _exhaust_pool),
     Fault("overload", "80 more callers for 3 s", _overload),
     Fault("kill_during_rebuild", "SIGKILL for one server while projections are rebuilt", _kill_during_rebuild),
+    Fault("fill_disk", "the disk of Postgres is full for 4 s", _fill_disk),
+    Fault("restore_backup", "the data is lost and restored from a base backup and the WAL since", _restore_backup),
     Fault("clock_jump", "the servers' clocks are an hour ahead, then an hour behind", _clock_jump),
 )
+SMALL_DISK: Final = "fill_disk"
+"""Needs a database on a file system of its own."""
 SHORT: Final = ("kill_server", "kill_postgres", "cut_database", "kill_during_rebuild")
 """For CI: those that have found most."""

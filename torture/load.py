@@ -183,6 +183,8 @@ class Writer:
                 told = told and await self._send([event], stop)
             if told:
                 await self._send(events[_SINGLES:], stop)
+                # Programs repeat what was answered, because they did not get the answer or forgot it.
+                await self._send(events[:1], stop)
             await asyncio.sleep(0)
 
     async def _send(self, events: list[dict[str, Any]], stop: asyncio.Event) -> bool:
@@ -217,8 +219,9 @@ class Reader:
             await asyncio.sleep(_PAUSE_SECONDS)
             scopes = list(self._history.acknowledged)
             if scopes:
-                newest = scopes[-self._chance.randint(1, min(20, len(scopes)))]
-                await self._read(*newest)
+                # Every other time what was acknowledged last: a read that does not wait misses it.
+                back = 1 if self._chance.random() < 0.5 else self._chance.randint(1, min(20, len(scopes)))
+                await self._read(*scopes[-back])
 
     async def _read(self, tenant: str, key: str) -> None:
         place = self._history.acknowledged[tenant, key]

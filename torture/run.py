@@ -14,7 +14,7 @@ from decisiongraph_service.storage import event_log
 from decisiongraph_service.storage.database import Database
 from torture import checks, load, stack
 from torture.checks import Aftermath, Stored
-from torture.faults import Fault
+from torture.faults import SMALL_DISK, Fault
 from torture.history import History
 from torture.load import Caller, CallFailed, Reader, Writer
 from torture.stack import TENANTS, Stack
@@ -55,7 +55,8 @@ async def torture(
     chance = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
     order = list(faults)
     chance.shuffle(order)
-    async with stack.running(planted=planted) as running:
+    small_disk = any(fault.name == SMALL_DISK for fault in order)
+    async with stack.running(planted=planted, small_disk=small_disk) as running:
         note("stack is up: Postgres, two servers, Envoy")
         await _under_load(running, order, chance, note)
         aftermath = await _aftermath(running, note)

@@ -12,6 +12,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -204,18 +205,28 @@ SEQUENCE_SQL: Final = (
 )
 """Positions from a sequence, committed in any order: the best-known fault of event stores on Postgres."""
 
-BUGS: Final[dict[str, Callable[[], None]]] = {
-    "early_acknowledgement": _early_acknowledgement,
-    SEQUENCE: lambda: None,
-    "missing_tenant_predicate": _missing_tenant_predicate,
-    "skipped_batch": _skipped_batch,
-    "batch_by_pieces": _batch_by_pieces,
-    "stale_reads": _stale_reads,
-    "watch_with_a_hole": _watch_with_a_hole,
-    "untyped_outage": _untyped_outage,
-    "no_way_back": _no_way_back,
-    "payload_other_than_hashed": _payload_other_than_hashed,
-    "forgotten_keys": _forgotten_keys,
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    """A bug that can be planted."""
+
+    plant: Callable[[], None]
+    shown_by: tuple[str, ...] = ("kill_server",)
+    """Faults that it shows under; most need none but the load."""
+
+
+BUGS: Final[dict[str, Bug]] = {
+    "early_acknowledgement": Bug(_early_acknowledgement, ("kill_postgres", "kill_postgres", "kill_postgres")),
+    SEQUENCE: Bug(lambda: None),
+    "missing_tenant_predicate": Bug(_missing_tenant_predicate),
+    "skipped_batch": Bug(_skipped_batch),
+    "batch_by_pieces": Bug(_batch_by_pieces, ("kill_both_servers", "overload", "kill_both_servers")),
+    "stale_reads": Bug(_stale_reads),
+    "watch_with_a_hole": Bug(_watch_with_a_hole),
+    "untyped_outage": Bug(_untyped_outage, ("restart_postgres",)),
+    "no_way_back": Bug(_no_way_back, ("restart_postgres",)),
+    "payload_other_than_hashed": Bug(_payload_other_than_hashed),
+    "forgotten_keys": Bug(_forgotten_keys),
 }
 
 
@@ -228,7 +239,7 @@ def main() -> None:
     if clock := os.environ.get(CLOCK_VARIABLE):
         _move_clock(Path(clock))
     if arguments.planted is not None:
-        BUGS[arguments.planted]()
+        BUGS[arguments.planted].plant()
     from decisiongraph_service.cli import main as command
 
     sys.argv = ["decisiongraph", *arguments.rest]

@@ -30,6 +30,7 @@ from decisiongraph_service.runtime.embedded_postgres import EmbeddedPostgres
 from decisiongraph_service.runtime.settings import Settings
 from decisiongraph_service.storage import migrations
 from decisiongraph_service.storage.database import Database
+from torture import disk
 from torture.history import History
 from torture.proxy import Proxy
 from torture.server import CLOCK_VARIABLE, SEQUENCE, SEQUENCE_SQL
@@ -127,6 +128,30 @@ class Stack:
         await self.database_side.start(self.postgres.child())
         await self.database_side.during(self.postgres.wait_ready(_START_SECONDS))
 
+    async def lose_data_and_restore(self, backup: Path) -> None:
+        """Kill Postgres, and start it on a base backup and the WAL that was written since then."""
+        os.kill(self.postmaster, signal.SIGKILL)
+        await self.database_side.wait_for_end()
+        await self.database_side.stop()
+        await asyncio.to_thread(self.postgres.prepare)
+        await asyncio.to_thread(disk.put_back, backup, self.postgres)
+        await self.database_side.start(self.postgres.child())
+        await self.database_side.during(self.postgres.wait_ready(_START_SECONDS))
+
+    async def revive_postgres(self, *, until_ready: bool = False) -> None:
+        """Start Postgres again if it has ended; `until_ready`: until it takes connections."""
+        while True:
+            try:
+                await self.database_side.during(
+                    self.postgres.wait_ready(_START_SECONDS) if until_ready else asyncio.sleep(0)
+                )
+            except children.ChildEndedError:
+                await self.database_side.stop()
+                await asyncio.sleep(_PAUSE_SECONDS)
+                await self.database_side.start(self.postgres.child())
+            else:
+                return
+
     def pause_postgres(self, *, stopped: bool) -> None:
         """SIGSTOP or SIGCONT for Postgres and all its processes."""
         number = signal.SIGSTOP if stopped else signal.SIGCONT
@@ -142,10 +167,25 @@ def _environment(**variables: str) -> dict[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def running(*, planted: str | None = None) -> AsyncIterator[Stack]:
-    """Start everything in a temporary folder; it goes with the block. `planted`: a bug of the servers."""
+async def running(*, planted: str | None = None, small_disk: bool = False) -> AsyncIterator[Stack]:
+    """Start everything in a temporary folder; it goes with the block.
+
+    Args:
+        planted: A bug of the servers.
+        small_disk: Give the database a file system of its own, which can be filled.
+    """
     folder = Path(tempfile.mkdtemp(prefix="decisiongraph-torture-"))
     await asyncio.to_thread(folder.chmod, 0o755)  # the account of Postgres must enter it
+    try:
+        with disk.small(folder / "postgres") if small_disk else contextlib.nullcontext():
+            async with _running_in(folder, planted) as stack:
+                yield stack
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.asynccontextmanager
+async def _running_in(folder: Path, planted: str | None) -> AsyncIterator[Stack]:
     database_side = children.Children(folder / "logs", folder / "database.json")
     postgres = EmbeddedPostgres(folder / "postgres", durable=True)
     tasks: list[asyncio.Task[None]] = []
@@ -178,7 +218,6 @@ async def running(*, planted: str | None = None) -> AsyncIterator[Stack]:
         for proxy in proxies.values():
             await proxy.stop()
         await database_side.stop()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _stack(
