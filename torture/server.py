@@ -102,7 +102,7 @@ def _stale_reads() -> None:
 
     async def wrong(snapshot: Any, projections: Sequence[str]) -> Any:
         reading = await right(snapshot, projections)
-        position = freshness.ReadPosition(reading.position.head_log_seq, reading.position.head_log_seq)
+        position = freshness.ReadPosition(reading.position.log_seq, reading.position.log_seq)
         return freshness.Reading(reading.snapshot, position, reading.generations)
 
     right = freshness._look
