@@ -22,7 +22,7 @@ from schemathesis.generation.drivers import CoverageGenerator, ExamplesGenerator
 from schemathesis.generation.feedback import NO_FEEDBACK
 from schemathesis.generation.overrides import Override
 
-from tests.fuzz import checks, document
+from tests.fuzz import checks, schema
 from tests.fuzz.checks import Case, Operation
 
 _MAX_FAILURES: Final = 20
@@ -174,7 +174,7 @@ def main() -> int:
     load_all_checks()
     session = requests.Session()
     session.mount(orders.rest, _FirstLines())
-    for result in document.load(orders.rest, orders.known).get_all_operations():
+    for result in schema.load(orders.rest, orders.known).get_all_operations():
         if not isinstance(result, Ok):
             raise result.err()
         operation = result.ok()

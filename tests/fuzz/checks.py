@@ -74,11 +74,15 @@ def _is_beyond_schemas(violation: Mapping[str, str], case: Case) -> bool:
         event = body if inside[1] is None else body["events"][int(inside[1])]
         if "payload" in event:
             return True
+        # A typed payload is named as the JSON that it becomes.
+        value: Any = event
+    else:
+        value = _value_of(case, field)
     if reason == "REQUIRED":
         # A parameter that is needed because another one is there.
         return any(one.name == field and not one.is_required for one in case.operation.query)
     kind = _BEYOND_SCHEMAS_OF_TEXTS.get(reason)
-    return reason in _BEYOND_SCHEMAS or (kind is not None and any(map(kind.search, _texts_in(_value_of(case, field)))))
+    return reason in _BEYOND_SCHEMAS or (kind is not None and any(map(kind.search, _texts_in(value))))
 
 
 def _value_of(case: Case, field: str) -> Any:
