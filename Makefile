@@ -18,6 +18,10 @@ run: .venv/.complete ## start everything and print how to call it; Ctrl-C stops 
 test: .venv/.complete ## run all tests, three files at a time
 	@exec .venv/bin/python -m pytest -n 3 --dist loadfile
 
+fuzz: .venv/.complete ## fuzz REST by the OpenAPI document, longer than `make test` does (EXAMPLES=100 SEED=…)
+	FUZZ_EXAMPLES="$${EXAMPLES:-100}" FUZZ_SEED="$${SEED:-$$RANDOM}" \
+	  .venv/bin/python -m pytest --log-cli-level=INFO tests/e2e/test_openapi_fuzz.py
+
 check: .venv/.complete ## check format, lint, types, import rules, the contract and the image
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
@@ -73,4 +77,4 @@ clean: ## remove environment and caches; the data in .run stays
 	@.venv/bin/python -m compileall -q src generated/python
 	@touch $@
 
-.PHONY: help run test check audit torture docs docs-serve bench breaking generate format setup clean
+.PHONY: help run test fuzz check audit torture docs docs-serve bench breaking generate format setup clean
