@@ -224,7 +224,9 @@ def test_tokens_of_another_issuer_pass_envoy_and_server(folder: Path) -> None:
     path = folder / "issuers.json"
     with key_server() as address:
         path.write_text(json.dumps([{**issuer, "jwks_url": address}]))
-        with _running(folder / "data", DG_EXTERNAL_ISSUERS=str(path), DG_TOKEN_AUDIENCE="elsewhere") as run:
+        settings = folder / "settings.toml"
+        settings.write_text(f'external_issuers = "{path}"\ntoken_audience = "elsewhere"\n')
+        with _running(folder / "data", DG_CONFIG_FILE=str(settings)) as run:
             token = token_of("RS256", issuer=corp, audience="decisions", tenants=["demo"], roles=["reader"])
             for one in (token, run.token("reader")):
                 headers = {"authorization": f"Bearer {one}"}

@@ -22,7 +22,8 @@ def render() -> str:
     return page(
         "# Command line",
         "`decisiongraph` is in `.venv/bin` of a checkout, and where the package is installed. Settings are the "
-        f"[environment variables](configuration.md). Commands that call a service take its address from {server} "
+        "[environment variables](configuration.md), or stand in a file: `decisiongraph --config FILE COMMAND` "
+        f"([settings file](API_RUNTIME.md#settings-file)). Commands that call a service take its address from {server} "
         f"(`host:port` of the gRPC server) and say who calls by {key} (an API key) or {token} (a token). Without them "
         "they call the `decisiongraph run` of this folder. A command that fails says why on standard error and ends "
         "with 1.",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from decisiongraph_service.cli import failure, output
+from decisiongraph_service.cli import configuration, failure, output
 from decisiongraph_service.cli.options import AsJson
 
 if TYPE_CHECKING:
@@ -91,15 +91,9 @@ def envoy_config(
 
 
 def _settings(issuer: str | None, audience: str | None, issuers: Path | None) -> "Settings":
-    """The servers' settings, with the options in the place of those that are given.
-
-    Raises:
-        ValueError: a setting is not as it should be.
-    """
-    from decisiongraph_service.runtime.settings import Settings
-
+    """The servers' settings, with the options in the place of those that are given."""
     given = {"token_issuer": issuer, "token_audience": audience, "external_issuers": issuers}
-    return Settings().model_copy(update={name: value for name, value in given.items() if value})
+    return configuration.settings(**{name: value for name, value in given.items() if value})
 
 
 def _address(text: str, option: str) -> tuple[str, int]:

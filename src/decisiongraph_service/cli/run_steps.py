@@ -135,14 +135,12 @@ class Run:
 
     async def _start_server(self, url: str) -> None:
         settings = self._settings = self._settings.model_copy(update={"database_url": SecretStr(url)})
-        handed_on = ("profile", "data_dir", "grpc_host", "grpc_port", "rest_host", "rest_port", "workers")
         server = children.ChildSpec(
             name="server",
             argv=(sys.executable, "-m", "decisiongraph_service.cli.main", "serve"),
             env={
                 **os.environ,
-                **{f"DG_{name.upper()}": str(getattr(settings, name)) for name in handed_on},
-                "DG_DATABASE_URL": url,
+                **settings.as_environment(),
                 # Nobody else would here.
                 "DG_PROJECTOR_ENABLED": "true",
                 # So that its last lines are there when it is killed.
