@@ -79,7 +79,11 @@ def _bounds(least: int | None, most: int | None) -> str:
 def _kind(annotation: Any) -> str:
     """What a value of a type is called: of `str`, `str | None` and `list[str]` alike."""
     text = str(annotation)
-    return next(name for mark, name in (("Path", "path"), ("int", "integer"), ("str", "text")) if mark in text)
+    return next(
+        name
+        for mark, name in (("Path", "path"), ("int", "integer"), ("float", "number"), ("str", "text"))
+        if mark in text
+    )
 
 
 def _default(parameter: Any) -> str:

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from decisiongraph_service.cli import database_url
 from decisiongraph_service.cli.run_screen import Screen, welcome
 from decisiongraph_service.domain import errors
-from decisiongraph_service.runtime import children, embedded_postgres, envoy, gate, ports, workers
+from decisiongraph_service.runtime import children, edge_spans, embedded_postgres, envoy, gate, ports, workers
 from decisiongraph_service.runtime.assets import asset
 from decisiongraph_service.runtime.config_template import EnvoyConfigError
 from decisiongraph_service.runtime.settings import Settings
@@ -166,6 +166,7 @@ class Run:
                 gate=gate.of_servers(settings, keys_port=self._keys_port),
                 descriptor_set=asset("generated/decisiongraph.binpb"),
                 lua_script=asset("envoy/http_status.lua"),
+                spans=edge_spans.of_servers(settings),
             )
             command = envoy.command(config)
         except (EnvoyConfigError, FileNotFoundError, ValueError) as error:
