@@ -12,13 +12,17 @@ import grpc
 import httpx
 
 from decisiongraph_service.runtime import children, envoy, ports
+from decisiongraph_service.runtime.edge_spans import EdgeSpans
 from tests.calling import Callers, Service, Tenant, wait_until_serving
 from tests.conftest import envoy_config
 
 
 @contextlib.asynccontextmanager
 async def another_server(service: Service, database_url: str, **environment: str) -> AsyncIterator[Service]:
-    """Start it; it takes the tokens of `service`, and its Envoy those of the issuers in `DG_EXTERNAL_ISSUERS` too."""
+    """Start it; it takes the tokens of `service`, and its Envoy those of the issuers in `DG_EXTERNAL_ISSUERS` too.
+
+    With `DG_OTLP_ENDPOINT`, both make spans.
+    """
     folder = Path(tempfile.mkdtemp(prefix="decisiongraph-test-"))
     grpc_port = ports.free_port()
     rest_port = ports.free_port(besides=(grpc_port,))
@@ -35,7 +39,16 @@ async def another_server(service: Service, database_url: str, **environment: str
     }
     others = environment.get("DG_EXTERNAL_ISSUERS")
     config = folder / "envoy.yaml"
-    config.write_text(envoy_config(rest_port, grpc_port, admin_port, external_issuers=Path(others) if others else None))
+    endpoint, ratio = environment.get("DG_OTLP_ENDPOINT"), environment.get("DG_OTLP_SAMPLE_RATIO", "0.1")
+    config.write_text(
+        envoy_config(
+            rest_port,
+            grpc_port,
+            admin_port,
+            external_issuers=Path(others) if others else None,
+            spans=EdgeSpans(endpoint, float(ratio)) if endpoint else None,
+        )
+    )
     running = children.Children(folder / "logs", folder / "children.json")
     serve = (sys.executable, "-m", "decisiongraph_service.cli.main", "serve")
     try:

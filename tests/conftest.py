@@ -22,7 +22,7 @@ import pytest
 
 from decisiongraph_service.access import keys, tenancy, tokens
 from decisiongraph_service.domain.vocabulary import TenantId
-from decisiongraph_service.runtime import children, embedded_postgres, envoy, gate, ports, server
+from decisiongraph_service.runtime import children, edge_spans, embedded_postgres, envoy, gate, ports, server
 from decisiongraph_service.runtime.assets import asset
 from decisiongraph_service.runtime.settings import Settings
 from decisiongraph_service.storage import migrations
@@ -114,8 +114,15 @@ async def service(database_url: str) -> AsyncIterator[Service]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def envoy_config(rest_port: int, grpc_port: int, admin_port: int, *, external_issuers: Path | None = None) -> str:
-    """The committed configuration with these ports, for servers with these other issuers."""
+def envoy_config(
+    rest_port: int,
+    grpc_port: int,
+    admin_port: int,
+    *,
+    external_issuers: Path | None = None,
+    spans: edge_spans.EdgeSpans | None = None,
+) -> str:
+    """The committed configuration with these ports, for servers with these other issuers and spans."""
     settings = Settings(token_issuer=ISSUER, token_audience=AUDIENCE, external_issuers=external_issuers)
     keys_port = ports.free_port(besides=(rest_port, grpc_port, admin_port))
     return envoy.render_config(
@@ -127,6 +134,7 @@ def envoy_config(rest_port: int, grpc_port: int, admin_port: int, *, external_is
         gate=gate.of_servers(settings, keys_port=keys_port),
         descriptor_set=asset("generated/decisiongraph.binpb"),
         lua_script=asset("envoy/http_status.lua"),
+        spans=spans,
     )
 
 

@@ -146,6 +146,7 @@ def test_bash_completes_commands_and_values(tmp_path: Path) -> None:
         "decisiongraph trace s",
         "decisiongraph replay start reb",
         "decisiongraph graph trace t --format m",
+        "decisiongraph --config x.toml config s",
     )
     ended = subprocess.run(
         ["bash", "--norc", "-c", complete],
@@ -156,7 +157,7 @@ def test_bash_completes_commands_and_values(tmp_path: Path) -> None:
         timeout=commands.SECONDS,
         check=False,
     )
-    assert ended.stdout.splitlines() == ["trace", "TraceStarted", "policy", "show", "rebuild", "mermaid"], ended
+    assert ended.stdout.splitlines() == ["trace", "TraceStarted", "policy", "show", "rebuild", "mermaid", "show"], ended
 
 
 def test_the_old_names_still_work() -> None:

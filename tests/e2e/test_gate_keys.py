@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -192,6 +193,17 @@ async def test_keys_of_another_issuer_are_fetched_from_its_address(
                     answer = await get_event(behind, way, {"authorization": f"Bearer {token}"})
                     assert answer.reason == "UNAUTHENTICATED"
                     assert said in answer.body["message"]
+
+
+def test_envoy_takes_the_authorities_of_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    issuers, config = tmp_path / "issuers.json", tmp_path / "envoy.yaml"
+    issuers.write_text(json.dumps([{**_CORP, "jwks_url": "https://login.example.com/keys"}]))
+    config.write_text(envoy_config(1, 2, 3, external_issuers=issuers))
+    checked = subprocess.run(
+        [*envoy.command(config), "--mode", "validate"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert checked.returncode == 0, checked.stderr
 
 
 async def test_an_address_with_a_certificate_of_a_stranger_gives_no_keys(

@@ -218,18 +218,23 @@ def test_the_stored_logs_check_out(run: Run) -> None:
     assert "ok" in checked.stdout
 
 
-def test_tokens_of_another_issuer_pass_envoy_and_server(folder: Path) -> None:
+def test_server_and_envoy_have_the_settings_of_a_file(folder: Path) -> None:
     corp = "https://corp.example.com"
     issuer = {"name": "corp", "issuer": corp, "audience": "decisions", "algorithms": ["RS256"]}
     path = folder / "issuers.json"
     with key_server() as address:
         path.write_text(json.dumps([{**issuer, "jwks_url": address}]))
-        with _running(folder / "data", DG_EXTERNAL_ISSUERS=str(path), DG_TOKEN_AUDIENCE="elsewhere") as run:
+        settings = folder / "settings.toml"
+        settings.write_text(
+            f'external_issuers = "{path}"\ntoken_audience = "elsewhere"\notlp_endpoint = "http://127.0.0.1:9"\n'
+        )
+        with _running(folder / "data", DG_CONFIG_FILE=str(settings)) as run:
             token = token_of("RS256", issuer=corp, audience="decisions", tenants=["demo"], roles=["reader"])
             for one in (token, run.token("reader")):
                 headers = {"authorization": f"Bearer {one}"}
                 answer = httpx.get(f"{run.service['rest']}/api/v1/traces/refund-4711", headers=headers)
                 assert answer.status_code == 200, answer.text
+        assert "http://127.0.0.1:9/v1/traces" in (folder / "data" / "envoy.yaml").read_text()
 
 
 def test_ctrl_c_stops_everything_and_the_data_stays(folder: Path) -> None:

@@ -1,59 +1,15 @@
 """Spans of a running server, as a collector receives them: an append, its commit and its projection are linked."""
 
-import asyncio
 import secrets
-import threading
 from collections.abc import AsyncIterator, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from tests.another_server import another_server, callers_of
 from tests.appending import changed, started
 from tests.calling import Service, Tenant
+from tests.collector import Collector
 
-_WITHIN_SECONDS = 30
 _APPEND = "decisiongraph.v1.IngestionService/AppendEvent"
-
-
-class Collector:
-    """Takes what servers export."""
-
-    def __init__(self) -> None:
-        self.spans: list[Span] = []
-        spans = self.spans
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                if self.headers.get("content-encoding") == "gzip":
-                    raise AssertionError("nobody asked for compression")
-                for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-                    for scope in resource.scope_spans:
-                        spans.extend(scope.spans)
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - named by the library
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    async def of_trace(self, trace_id: str, names: set[str]) -> dict[str, Span]:
-        """The spans of a trace by name, when all of `names` have arrived."""
-        async with asyncio.timeout(_WITHIN_SECONDS):
-            while True:
-                found = {span.name: span for span in list(self.spans) if span.trace_id.hex() == trace_id}
-                if names <= found.keys():
-                    return found
-                await asyncio.sleep(0.1)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import yaml
 
 from decisiongraph_service.runtime import envoy
 from decisiongraph_service.runtime.config_template import EnvoyConfigError
+from decisiongraph_service.runtime.edge_spans import EdgeSpans
 from decisiongraph_service.runtime.gate import Gate
 
 SAMPLE = """
@@ -132,6 +133,45 @@ def test_paths_do_not_depend_on_the_working_directory(tmp_path: Path, monkeypatc
 def test_a_template_of_another_shape_is_refused(tmp_path: Path, part: str, replacement: str, complaint: str) -> None:
     with pytest.raises(EnvoyConfigError, match=rf"envoy\.yaml: .*{complaint}"):
         render(tmp_path, SAMPLE.replace(part, replacement))
+
+
+def test_the_collector_gets_spans_at_the_ratio_of_the_servers(tmp_path: Path) -> None:
+    rendered = render(tmp_path, spans=EdgeSpans("http://collector.internal/otlp/", 0.125))
+    collector = rendered["static_resources"]["clusters"][-1]
+    address = collector["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]
+    assert address == {"socket_address": {"address": "collector.internal", "port_value": 80}}
+    manager = rendered["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    tracer = manager["tracing"]["provider"]["typed_config"]
+    assert tracer["http_service"]["http_uri"]["uri"] == "http://collector.internal/otlp/v1/traces"
+    assert tracer["http_service"]["http_uri"]["cluster"] == collector["name"]
+    by_ratio = tracer["sampler"]["typed_config"]["wrapped_sampler"]["typed_config"]
+    assert by_ratio["sampling_percentage"] == {"numerator": 125_000, "denominator": "MILLION"}
+    keys = rendered["static_resources"]["listeners"][1]["filter_chains"][0]["filters"][0]["typed_config"]
+    assert "tracing" not in keys
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "collector:4318",
+        "grpc://collector",
+        "http://",
+        "http://a:x",
+        "http://a:0",
+        "http://[a",
+        "http://a/?b",
+        "http://a#b",
+    ],
+)
+def test_an_address_that_spans_cannot_go_to_is_refused(tmp_path: Path, endpoint: str) -> None:
+    with pytest.raises(ValueError, match="DG_OTLP_ENDPOINT must be like http"):
+        render(tmp_path, spans=EdgeSpans(endpoint, 1))
+
+
+def test_a_password_of_the_collector_is_not_written_down(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="without a name and password") as refused:
+        render(tmp_path, spans=EdgeSpans("http://me:hush@collector", 1))
+    assert "hush" not in str(refused.value)
 
 
 def test_at_least_one_server_is_needed(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from google.api import annotations_pb2
 from decisiongraph_service.access import key_ring, tokens
 from decisiongraph_service.access.issuers import IssuerSettings
 from decisiongraph_service.rpc import contract
-from decisiongraph_service.runtime import config_template, gate
+from decisiongraph_service.runtime import config_template, gate, upstream_tls
 from decisiongraph_service.runtime.assets import asset
 from decisiongraph_service.runtime.gate import Gate
 from decisiongraph_service.runtime.settings import Settings
@@ -161,9 +161,9 @@ def test_the_address_of_keys_must_show_a_certificate_for_its_host(
     assert endpoint["address"]["socket_address"] == {"address": host, "port_value": port}
     tls = cluster["transport_socket"]["typed_config"]
     assert tls.get("sni") == (host if names == {"san_type": "DNS"} else None)
-    trusted = {"system_root_certs": {}} if authorities is None else {"trusted_ca": {"filename": "/etc/ca.pem"}}
+    trusted = upstream_tls.authorities_of_system() if authorities is None else authorities
     assert tls["common_tls_context"]["validation_context"] == {
-        **trusted,
+        "trusted_ca": {"filename": str(trusted)},
         "match_typed_subject_alt_names": [{**names, "matcher": {"exact": host}}],
     }
 

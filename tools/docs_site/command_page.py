@@ -22,7 +22,8 @@ def render() -> str:
     return page(
         "# Command line",
         "`decisiongraph` is in `.venv/bin` of a checkout, and where the package is installed. Settings are the "
-        f"[environment variables](configuration.md). Commands that call a service take its address from {server} "
+        "[environment variables](configuration.md), or stand in a file: `decisiongraph --config FILE COMMAND` "
+        f"([settings file](API_RUNTIME.md#settings-file)). Commands that call a service take its address from {server} "
         f"(`host:port` of the gRPC server) and say who calls by {key} (an API key) or {token} (a token). Without them "
         "they call the `decisiongraph run` of this folder. A command that fails says why on standard error and ends "
         "with 1.",
@@ -78,7 +79,11 @@ def _bounds(least: int | None, most: int | None) -> str:
 def _kind(annotation: Any) -> str:
     """What a value of a type is called: of `str`, `str | None` and `list[str]` alike."""
     text = str(annotation)
-    return next(name for mark, name in (("Path", "path"), ("int", "integer"), ("str", "text")) if mark in text)
+    return next(
+        name
+        for mark, name in (("Path", "path"), ("int", "integer"), ("float", "number"), ("str", "text"))
+        if mark in text
+    )
 
 
 def _default(parameter: Any) -> str:

@@ -36,6 +36,9 @@ def render() -> str:
         f"The server, `decisiongraph run` and the commands read the same environment variables, all beginning with "
         f"`{prefix}`. One that is empty counts as unset. A value that is out of bounds keeps the server from starting, "
         "and the message names the setting.",
+        f"Each may stand in a [settings file](API_RUNTIME.md#settings-file) instead, by its name without `{prefix}` in "
+        "lower case; the environment comes before it. `decisiongraph config show` tells which settings are found, and "
+        "where.",
         table(("Variable", "Type", "Default", "Bounds", "Meaning"), rows),
     )
 

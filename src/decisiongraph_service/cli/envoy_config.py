@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from decisiongraph_service.cli import failure, output
+from decisiongraph_service.cli import configuration, failure, output
 from decisiongraph_service.cli.options import AsJson
 
 if TYPE_CHECKING:
@@ -30,6 +30,14 @@ def envoy_config(
         Path | None,
         typer.Option(help="The servers' file of other issuers whose tokens pass too; DG_EXTERNAL_ISSUERS by default."),
     ] = None,
+    otlp_endpoint: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Collector that Envoy's spans go to; DG_OTLP_ENDPOINT by default."),
+    ] = None,
+    otlp_sample_ratio: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share of calls that are traced; DG_OTLP_SAMPLE_RATIO by default."),
+    ] = None,
     cert: Annotated[Path | None, typer.Option(help="Certificate chain that callers are shown, PEM.")] = None,
     key: Annotated[Path | None, typer.Option(help="Its key, PEM.")] = None,
     server_ca: Annotated[Path | None, typer.Option(help="Authority of the servers' certificates, PEM.")] = None,
@@ -47,8 +55,10 @@ def envoy_config(
     public. The settings of tokens must be those of the servers. Envoy fetches the servers' keys every five seconds and
     those at a `jwks_url` every minute (authorities: the system's, or SSL_CERT_FILE). It reads a `jwks_file` when it
     starts.
+
+    With a collector Envoy takes part in traces: it makes a span of each call that is traced, above that of the server.
     """
-    from decisiongraph_service.runtime import edge_config, gate
+    from decisiongraph_service.runtime import edge_config, edge_spans, gate
     from decisiongraph_service.runtime.config_template import EnvoyConfigError
     from decisiongraph_service.runtime.edge_config import Certificate, EdgeTls
 
@@ -68,14 +78,22 @@ def envoy_config(
     at = _address(listen, "--listen")
     if len({at[1], admin_port, keys_port}) < 3:
         failure.exit_with("--listen, --admin-port and --keys-port must be three different ports")
+    settings = _servers(
+        token_issuer=token_issuer,
+        token_audience=token_audience,
+        external_issuers=issuers,
+        otlp_endpoint=otlp_endpoint,
+        otlp_sample_ratio=otlp_sample_ratio,
+    )
     try:
         files = edge_config.render(
             folder,
             listen=at,
             servers=[_address(one, "--server") for one in server],
             admin_port=admin_port,
-            gate=gate.of_servers(_settings(token_issuer, token_audience, issuers), keys_port=keys_port),
+            gate=gate.of_servers(settings, keys_port=keys_port),
             tls=tls,
+            spans=edge_spans.of_servers(settings),
             with_assets=True,
         )
     except (EnvoyConfigError, ValueError) as error:
@@ -90,16 +108,9 @@ def envoy_config(
         print(folder / edge_config.CONFIG)
 
 
-def _settings(issuer: str | None, audience: str | None, issuers: Path | None) -> "Settings":
-    """The servers' settings, with the options in the place of those that are given.
-
-    Raises:
-        ValueError: a setting is not as it should be.
-    """
-    from decisiongraph_service.runtime.settings import Settings
-
-    given = {"token_issuer": issuer, "token_audience": audience, "external_issuers": issuers}
-    return Settings().model_copy(update={name: value for name, value in given.items() if value})
+def _servers(**options: str | float | Path | None) -> "Settings":
+    """The servers' settings, with the options in the place of those that are given."""
+    return configuration.settings(**{name: value for name, value in options.items() if value not in (None, "")})
 
 
 def _address(text: str, option: str) -> tuple[str, int]:

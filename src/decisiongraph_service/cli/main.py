@@ -8,6 +8,8 @@ from decisiongraph_service.cli import (
     admin,
     append,
     bench,
+    config,
+    configuration,
     db,
     doctor,
     envoy_config,
@@ -33,6 +35,7 @@ app = Group(
     help="Records the decisions of AI agents and automation, and answers afterwards what happened and why.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.callback()(configuration.choose_file)
 
 _RUN: Final = "Run a service"
 app.add("run", run.run, panel=_RUN)
@@ -53,6 +56,7 @@ app.add("precedents", precedents.precedents, panel=_ASK)
 _LOOK_AFTER: Final = "Look after a service"
 app.add("health", health.health, panel=_LOOK_AFTER)
 app.add("doctor", doctor.doctor, panel=_LOOK_AFTER)
+app.add_typer(config.app, name="config", rich_help_panel=_LOOK_AFTER)
 app.add_typer(projections.app, name="projections", rich_help_panel=_LOOK_AFTER)
 app.add_typer(replay.app, name="replay", rich_help_panel=_LOOK_AFTER)
 app.add_typer(bench.app, name="bench", rich_help_panel=_LOOK_AFTER)

@@ -39,6 +39,11 @@ def document(value: Any) -> str:
     return _json(value, sys.stdout, indent=2)
 
 
+def json_text(value: Any) -> str:
+    """A value as JSON of one line."""
+    return _json(value, sys.stdout)
+
+
 def print_json_line(value: Any, file: TextIO | None = None) -> None:
     """Print one of many objects, at once."""
     file = file or sys.stdout

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from decisiongraph_service.cli import database_url
 from decisiongraph_service.cli.run_screen import Screen, welcome
 from decisiongraph_service.domain import errors
-from decisiongraph_service.runtime import children, embedded_postgres, envoy, gate, ports, workers
+from decisiongraph_service.runtime import children, edge_spans, embedded_postgres, envoy, gate, ports, workers
 from decisiongraph_service.runtime.assets import asset
 from decisiongraph_service.runtime.config_template import EnvoyConfigError
 from decisiongraph_service.runtime.settings import Settings
@@ -135,14 +135,12 @@ class Run:
 
     async def _start_server(self, url: str) -> None:
         settings = self._settings = self._settings.model_copy(update={"database_url": SecretStr(url)})
-        handed_on = ("profile", "data_dir", "grpc_host", "grpc_port", "rest_host", "rest_port", "workers")
         server = children.ChildSpec(
             name="server",
             argv=(sys.executable, "-m", "decisiongraph_service.cli.main", "serve"),
             env={
                 **os.environ,
-                **{f"DG_{name.upper()}": str(getattr(settings, name)) for name in handed_on},
-                "DG_DATABASE_URL": url,
+                **settings.as_environment(),
                 # Nobody else would here.
                 "DG_PROJECTOR_ENABLED": "true",
                 # So that its last lines are there when it is killed.
@@ -168,6 +166,7 @@ class Run:
                 gate=gate.of_servers(settings, keys_port=self._keys_port),
                 descriptor_set=asset("generated/decisiongraph.binpb"),
                 lua_script=asset("envoy/http_status.lua"),
+                spans=edge_spans.of_servers(settings),
             )
             command = envoy.command(config)
         except (EnvoyConfigError, FileNotFoundError, ValueError) as error:

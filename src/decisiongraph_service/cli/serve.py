@@ -17,8 +17,9 @@ def serve(
 ) -> None:
     """Run the gRPC server in the foreground until SIGTERM or Ctrl-C.
 
-    Configured by DG_ environment variables: DG_DATABASE_URL (required, a migrated database), DG_GRPC_HOST,
-    DG_GRPC_PORT, DG_TOKEN_KEY_FILE and more. It keeps the projections up to date and runs replay jobs as well, unless
+    Configured by DG_ environment variables or a settings file (`decisiongraph --config FILE serve`): DG_DATABASE_URL
+    (required, a migrated database), DG_GRPC_HOST, DG_GRPC_PORT, DG_TOKEN_KEY_FILE and more; `decisiongraph config show`
+    tells all of them. It keeps the projections up to date and runs replay jobs as well, unless
     DG_PROJECTOR_ENABLED=false leaves that to `decisiongraph worker`. With several workers each also listens on a
     port of its own after DG_GRPC_PORT (+1, +2, ...), for a balancer that spreads calls and not connections.
     """

@@ -14,6 +14,7 @@ import yaml
 from decisiongraph_service.runtime import envoy, upstream_tls
 from decisiongraph_service.runtime.assets import asset
 from decisiongraph_service.runtime.config_template import at, cluster, listener, manager
+from decisiongraph_service.runtime.edge_spans import EdgeSpans
 from decisiongraph_service.runtime.gate import Gate
 
 CONFIG: Final = "envoy.yaml"
@@ -51,6 +52,7 @@ def render(
     admin_port: int,
     gate: Gate,
     tls: EdgeTls,
+    spans: EdgeSpans | None = None,
     with_assets: bool = False,
 ) -> dict[str, str]:
     """The texts of the files by name, for `folder`.
@@ -60,7 +62,8 @@ def render(
 
     Raises:
         EnvoyConfigError: the committed configuration lacks a part that is to be filled in.
-        ValueError: there is no server, or a client certificate without the servers' authority.
+        ValueError: there is no server, the collector's address is not as it should be, or there is a client certificate
+            without the servers' authority.
     """
     if tls.client is not None and tls.server_ca_file is None:
         raise ValueError("a client certificate is shown to servers over TLS; name their authority as well")
@@ -74,6 +77,7 @@ def render(
         gate=gate,
         descriptor_set=descriptor_set,
         lua_script=lua_script,
+        spans=spans,
     )
     # Envoy reads certificates from files only if it has a name.
     config = {"node": {"id": "decisiongraph", "cluster": "decisiongraph"}, **yaml.safe_load(text)}

@@ -1,7 +1,7 @@
 """Envoy as this project runs it: the committed configuration with this run's addresses, and its readiness.
 
-`render_config` replaces addresses, ports, paths and whose tokens are let in, and nothing else: what is run is what is
-committed.
+`render_config` replaces addresses, ports, paths and whose tokens are let in, adds the tracer if there are spans, and
+nothing else: what is run is what is committed.
 """
 
 import asyncio
@@ -14,8 +14,10 @@ from typing import Any, Final
 
 import yaml
 
+from decisiongraph_service.runtime import edge_spans
 from decisiongraph_service.runtime import gate as gate_config
 from decisiongraph_service.runtime.config_template import EnvoyConfigError, at, cluster, http_filter, listener, put
+from decisiongraph_service.runtime.edge_spans import EdgeSpans
 from decisiongraph_service.runtime.gate import Gate
 
 _LISTENERS: Final = ("public", "keys")
@@ -43,6 +45,7 @@ def render_config(
     gate: Gate,
     descriptor_set: Path,
     lua_script: Path,
+    spans: EdgeSpans | None = None,
 ) -> str:
     """The text of `template` with this run's addresses, ports, paths and issuers.
 
@@ -55,9 +58,11 @@ def render_config(
         gate: whose tokens are let in.
         descriptor_set: the generated descriptor set.
         lua_script: the Lua filter's script.
+        spans: where Envoy's spans go; None: it makes none.
 
     Raises:
         EnvoyConfigError: the template lacks a part that is to be filled in.
+        ValueError: there is no server, or the collector's address is not as it should be.
     """
     if not grpc_addresses:
         raise ValueError("at least one address of a gRPC server is needed")
@@ -65,6 +70,8 @@ def render_config(
     try:
         _fill(config, rest_host, rest_port, grpc_addresses, admin_port, descriptor_set, lua_script)
         gate_config.fill(config, gate)
+        if spans is not None:
+            edge_spans.fill(config, spans)
     except EnvoyConfigError as error:
         raise EnvoyConfigError(f"{template}: {error}") from error
     return yaml.dump(config, Dumper=_PlainDumper, sort_keys=False, width=10_000, allow_unicode=True)

@@ -4,7 +4,6 @@ The servers verify every token again, whatever passed the gate.
 """
 
 import copy
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -57,13 +56,12 @@ def of_servers(settings: Settings, *, keys_port: int) -> Gate:
     others = []
     if settings.external_issuers is not None:
         others = issuers.load(settings.external_issuers, own_issuer=settings.token_issuer)
-    authorities = os.environ.get("SSL_CERT_FILE")
     return Gate(
         settings.token_issuer,
         settings.token_audience,
         keys_port,
         [other.settings for other in others],
-        Path(authorities) if authorities else None,
+        upstream_tls.authorities_of_environment(),
     )
 
 

@@ -1,20 +1,42 @@
-"""The settings of the service: one typed class, read from the environment with the prefix `DG_`."""
+"""The settings of the service: one typed class, read from the environment with the prefix `DG_`, and from a file."""
 
+import json
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from decisiongraph_service.domain import limits
+from decisiongraph_service.runtime import settings_file
+
+PREFIX: Final = "DG_"
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"{PREFIX}{name}".upper()
 
 
 class Settings(BaseSettings):
-    """Everything that can be configured. A field `grpc_port` is the environment variable `DG_GRPC_PORT`."""
+    """Everything that can be configured. A field `grpc_port` is the environment variable `DG_GRPC_PORT`.
 
-    model_config = SettingsConfigDict(env_prefix="DG_", extra="ignore", frozen=True, env_ignore_empty=True)
+    What is given here comes before the environment, that before the settings file, and that before the default.
+    """
 
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, env_ignore_empty=True)
+
+    config_file: Path | None = Field(
+        default=None,
+        description="TOML file with settings: their names without `DG_` in lower case, `grpc_port = 50051`. The "
+        "environment comes before it (docs/operations/API_RUNTIME.md, section 1).",
+    )
     profile: Literal["development", "production"] = Field(
         default="development",
         description="`development` makes keys, accounts and tenants by itself; `production` makes nothing by itself.",
@@ -207,10 +229,47 @@ class Settings(BaseSettings):
         try:
             text = path.read_text().strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"DG_DATABASE_URL_FILE: {path} cannot be read ({error})") from error
+            raise ValueError(f"{path} cannot be read ({error})") from error
         if not text:
-            raise ValueError(f"DG_DATABASE_URL_FILE: {path} is empty; write the address of the database into it")
+            raise ValueError(f"{path} is empty; write the address of the database into it")
         return SecretStr(text)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What pydantic reads, the first before the others.
+
+        Raises:
+            SettingsFileError: the settings file cannot be used.
+        """
+        return init_settings, env_settings, InitSettingsSource(settings_cls, cls.values_of_file(env_settings))
+
+    @classmethod
+    def values_of_file(cls, environment: PydanticBaseSettingsSource) -> dict[str, Any]:
+        """What stands in the settings file that the environment names, not yet checked; empty if it names none.
+
+        Raises:
+            SettingsFileError: the file cannot be used.
+        """
+        name = settings_file.NAMED_BY
+        path = environment.get_field_value(cls.model_fields[name], name)[0]
+        values = {} if path is None else settings_file.read(Path(path), cls.model_fields)
+        of_url = "database_url_file"
+        if environment.get_field_value(cls.model_fields[of_url], of_url)[0] is not None:
+            # It says what an address in the settings file says, and the environment comes first.
+            values.pop("database_url", None)
+        return values
+
+    def as_environment(self) -> dict[str, str]:
+        """Variables for a child process, so that it has these settings whatever becomes of the settings file."""
+        given = {variable(name): _text(getattr(self, name)) for name in self.model_fields_set}
+        return given | {variable(settings_file.NAMED_BY): ""}
 
     @property
     def allows_rebuilds(self) -> bool:
@@ -264,3 +323,12 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"DG_LIMIT_OVERRIDES names a limit that there is not ({error}); there are {names}"
             ) from error
+
+
+def _text(value: object) -> str:
+    """A value as a variable of the environment says it."""
+    if value is None:
+        return ""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (bool, dict)) else str(value)

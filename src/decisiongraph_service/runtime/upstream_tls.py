@@ -1,11 +1,36 @@
 """TLS from Envoy to others: who they must be, and what they are shown."""
 
 import ipaddress
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 TYPES: Final = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
+
+
+_BUNDLES: Final = tuple(
+    map(
+        Path,
+        (
+            "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Alpine, Envoy's image
+            "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, Red Hat
+            "/etc/ssl/ca-bundle.pem",  # openSUSE
+            "/etc/ssl/cert.pem",  # macOS
+        ),
+    )
+)
+
+
+def authorities_of_system() -> Path:
+    """The file with the authorities of the system: the first one that is here, or where Envoy's image has it."""
+    return next((path for path in _BUNDLES if path.is_file()), _BUNDLES[0])
+
+
+def authorities_of_environment() -> Path | None:
+    """The file of authorities that SSL_CERT_FILE names; None: those of the system."""
+    named = os.environ.get("SSL_CERT_FILE")
+    return Path(named) if named else None
 
 
 def transport_socket(
@@ -20,11 +45,8 @@ def transport_socket(
     context: dict[str, Any] = {
         "alpn_protocols": list(alpn),
         "validation_context": {
-            **(
-                {"system_root_certs": {}}
-                if authorities is None
-                else {"trusted_ca": {"filename": str(authorities.resolve())}}
-            ),
+            # By its file: Envoy takes `system_root_certs` for no authority at all.
+            "trusted_ca": {"filename": str(authorities_of_system() if authorities is None else authorities.resolve())},
             "match_typed_subject_alt_names": [
                 {"san_type": "DNS" if is_name else "IP_ADDRESS", "matcher": {"exact": host}}
             ],

@@ -94,6 +94,7 @@ class Workers:
     def _environment(self, index: int, port: int) -> Mapping[str, str]:
         metrics_port = self._settings.metrics_port
         return {
+            **self._settings.as_environment(),
             **({} if not metrics_port else {"DG_METRICS_PORT": str(metrics_port + 1 + index)}),
             "DG_WORKERS": "1",
             "DG_GRPC_PORT": str(self._settings.grpc_port),
