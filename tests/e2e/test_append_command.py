@@ -124,13 +124,16 @@ async def test_what_a_slow_producer_writes_does_not_wait_for_a_full_request(
 ) -> None:
     with command.started("append", stdin=True) as process:
         assert process.stdin is not None
-        process.stdin.write(_lines(_events(1)[:2]))
-        process.stdin.flush()
-        until = time.monotonic() + _SECONDS
-        while len(await _keys(callers)) < 2:
-            assert time.monotonic() < until
+        for stored in range(1, 4):
+            process.stdin.write(_lines(_events(1)[stored - 1 : stored]))
+            process.stdin.flush()
+            until = time.monotonic() + _SECONDS
+            while len(await _keys(callers)) < stored:
+                assert time.monotonic() < until
         code, printed, complaints = commands.end(process, signal.SIGINT)
-    assert (code, printed) == (130, "2 lines: 2 stored, 0 reused\n")
+    assert code == 130
+    # The signal may be faster than the answer to the last request.
+    assert printed in ("2 lines: 2 stored, 0 reused\n", "3 lines: 3 stored, 0 reused\n")
     assert "again to go on" in complaints
 
 

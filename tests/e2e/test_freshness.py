@@ -22,7 +22,7 @@ from decisiongraph.v1 import query_service_pb2
 
 _WRITERS: Final = 4
 _WRITING_SECONDS: Final = 3
-_DEADLINE_SECONDS: Final = 0.5
+_DEADLINE_SECONDS: Final = 1.5
 """Of impatient callers. Shorter than DG_FRESHNESS_WAIT, 2 s."""
 _FROM_PROJECTIONS: Final = sorted(
     rpc.name

@@ -22,7 +22,9 @@ WHOLE_LOG: Final = 2**63 - 1
 _LOOK_AGAIN_SECONDS: Final = 0.02
 """The projector of another process does not wake this one."""
 _ANSWER_SECONDS: Final = 0.05
-"""What a refusal needs to reach its caller before the call's deadline."""
+_ANSWER_SHARE: Final = 0.2
+"""What a refusal needs to reach its caller before the call's deadline: at least this time, and this share of what is
+left of the call, as who gives a call more time may have a slower way to here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,8 @@ class FreshnessWait:
     def _longest_wait(self, freshness: Freshness) -> float:
         if freshness.within_seconds is None:
             return self._wait_seconds
-        return min(self._wait_seconds, max(0.0, freshness.within_seconds - _ANSWER_SECONDS))
+        left = freshness.within_seconds
+        return min(self._wait_seconds, max(0.0, left - max(_ANSWER_SECONDS, left * _ANSWER_SHARE)))
 
 
 async def _look(snapshot: TenantTransaction, projections: Sequence[str]) -> Reading:
