@@ -8,11 +8,11 @@ import grpc
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from tests.accounts import owner_of
 from tests.another_server import another_server, callers_of
 from tests.appending import changed, started
 from tests.calling import Service, Tenant
 from tests.jobs import keep_projector_out, let_projector_in
-from tests.logs import Connection
 
 from decisiongraph_service.domain import vocabulary
 from decisiongraph_service.runtime import ports
@@ -57,7 +57,11 @@ class Scraper:
 async def scraper(service: Service, database_url: str) -> AsyncIterator[Scraper]:
     port = ports.free_port()
     async with another_server(
-        service, database_url, DG_METRICS_PORT=str(port), DG_TENANT_CLASSES='{"decisiongraph-system": "own"}'
+        service,
+        database_url,
+        DG_METRICS_PORT=str(port),
+        DG_DATABASE_POOL_SIZE="7",
+        DG_TENANT_CLASSES='{"decisiongraph-system": "own"}',
     ) as server:
         yield Scraper(server, port)
 
@@ -114,19 +118,18 @@ async def test_what_stands_is_told_with_the_scrape(scraper: Scraper, tenant: Ten
 
     await scraper.becomes("decisiongraph_watches", 0)
     assert await scraper.value("decisiongraph_database_connections") >= 1
+    assert await scraper.value("decisiongraph_database_connections_limit") == 7
     await scraper.becomes("decisiongraph_append_queue_events", 0)
 
 
-async def test_projections_are_measured_from_the_database(
-    scraper: Scraper, tenant: Tenant, owner: Connection
-) -> None:
-    async with callers_of(scraper.server, tenant) as callers:
+async def test_projections_are_measured_from_the_database(scraper: Scraper, tenant: Tenant, database_url: str) -> None:
+    async with callers_of(scraper.server, tenant) as callers, owner_of(database_url) as owner:
         await keep_projector_out(owner, callers)
         assert (await callers.call("grpc", "AppendEvent", {"event": started()})).ok
         # At least: other tests hold up projections of their tenants in the same database.
         for projection in vocabulary.PROJECTIONS:
-            for name, least in (("lagging_tenants", 1), ("lag_events", 1), ("largest_lag_events", 1), ("lag_seconds", 1)):
-                await scraper.reaches(f"decisiongraph_projection_{name}", least, projection=projection)
+            for name in ("lagging_tenants", "lag_events", "largest_lag_events", "lag_seconds"):
+                await scraper.reaches(f"decisiongraph_projection_{name}", 1, projection=projection)
         await let_projector_in(owner, callers)
 
     await scraper.reaches("decisiongraph_database_reachable", 1)

@@ -9,7 +9,7 @@ import yaml
 
 from decisiongraph_service.observer import EndedCall
 from decisiongraph_service.runtime.metrics import Gauges, InstallationMetrics, Metrics, Standing
-from decisiongraph_service.storage.database import Database
+from decisiongraph_service.storage.database import Connections, Database
 from decisiongraph_service.storage.measurements import Lag, Measurements, RunningReplays
 
 _DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -26,7 +26,7 @@ def samples() -> dict[str, set[str]]:
         metrics.call_ended(EndedCall("/s.S/M", "OK", reason, None, 0.1))
     metrics.batch_committed(callers=1, stored=1, reused=1, seconds=0.1)
     metrics.batch_projected(events=1, seconds=0.1)
-    metrics.add(Standing(Gauges(lambda: 0, lambda: 0, lambda: (0, 0), lambda: (0, 0), lambda: 0)))
+    metrics.add(Standing(Gauges(lambda: 0, lambda: 0, lambda: (0, 0), lambda: Connections(0, 0, 0), lambda: 0)))
     # Nothing is asked of the database here.
     installation = InstallationMetrics(Database.__new__(Database), metrics.registry)
     installation._show(

@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from decisiongraph_service.domain import errors, vocabulary
 from decisiongraph_service.observer import EndedCall, Observer
 from decisiongraph_service.storage import measurements
-from decisiongraph_service.storage.database import Database
+from decisiongraph_service.storage.database import Connections, Database
 from decisiongraph_service.storage.measurements import Measurements
 
 if TYPE_CHECKING:
@@ -45,8 +45,7 @@ class Gauges:
     streams: Callable[[], int]
     waiting: Callable[[], tuple[int, int]]
     """Events that wait to be committed, and their bytes."""
-    connections: Callable[[], tuple[int, int]]
-    """Database connections, and those at work."""
+    connections: Callable[[], Connections]
     watches: Callable[[], int]
 
 
@@ -154,7 +153,7 @@ class Standing(Collector):
     def collect(self) -> Iterator[Metric]:
         """The gauges."""
         waiting_events, waiting_bytes = self._gauges.waiting()
-        connections, busy = self._gauges.connections()
+        connections = self._gauges.connections()
         at_work = GaugeMetricFamily("decisiongraph_calls_at_work", "Calls and streams at work.", labels=("kind",))
         at_work.add_metric(("calls",), self._gauges.calls())
         at_work.add_metric(("streams",), self._gauges.streams())
@@ -163,8 +162,12 @@ class Standing(Collector):
             "decisiongraph_append_queue_events", "Events that wait to be committed.", waiting_events
         )
         yield GaugeMetricFamily("decisiongraph_append_queue_bytes", "Bytes of their payloads.", waiting_bytes)
-        yield GaugeMetricFamily("decisiongraph_database_connections", "Connections of the pool.", connections)
-        yield GaugeMetricFamily("decisiongraph_database_connections_busy", "Those at work.", busy)
+        for name, what, count in (
+            ("", "Connections of the pool.", connections.opened),
+            ("_busy", "Those at work.", connections.busy),
+            ("_limit", "How many the pool may open.", connections.limit),
+        ):
+            yield GaugeMetricFamily(f"decisiongraph_database_connections{name}", what, count)
         yield GaugeMetricFamily("decisiongraph_watches", "Open watches of the log.", self._gauges.watches())
 
 

@@ -196,6 +196,16 @@ class InstallationTransaction:
         return TenantTransaction(tenant_id, self._connection)
 
 
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """The connections of a pool."""
+
+    opened: int
+    busy: int
+    limit: int
+    """How many there can be."""
+
+
 class Database:
     """A pool of connections to one database, working as the runtime role."""
 
@@ -230,9 +240,10 @@ class Database:
         return cls(pool)
 
     @property
-    def connections(self) -> tuple[int, int]:
-        """How many there are, and how many of them are at work."""
-        return self._pool.get_size(), self._pool.get_size() - self._pool.get_idle_size()
+    def connections(self) -> Connections:
+        """Those of the pool as it is now."""
+        opened = self._pool.get_size()
+        return Connections(opened, opened - self._pool.get_idle_size(), self._pool.get_max_size())
 
     async def close(self) -> None:
         """Close all connections; those in use are given three seconds."""
