@@ -48,8 +48,8 @@ docs: .venv/.complete ## build the documentation site into site/; what leads now
 docs-serve: .venv/.complete ## show the documentation site on http://127.0.0.1:8000 while you write it
 	@NO_MKDOCS_2_WARNING=1 exec .venv/bin/mkdocs serve --dev-addr 127.0.0.1:8000
 
-bench: .venv/.complete ## measure ingestion beside its ceilings (needs Go)
-	.venv/bin/python -m bench.ingest
+bench: .venv/.complete ## measure the service end to end beside its ceilings (a quarter of an hour, needs Go; BENCH=--check)
+	.venv/bin/python -m bench.baseline $(BENCH)
 
 torture: .venv/.complete ## kill, cut, pause and flood the parts under load, then check what was promised (minutes)
 	.venv/bin/python -m torture $(TORTURE)

@@ -47,14 +47,27 @@ class Bench:
             LoadFailed: a call was not answered with OK.
             WrongCount: not everything that was acknowledged is in the log, or more than that.
         """
+        return (await self.load_all(*groups, stored=stored))[0]
+
+    async def load_all(self, *groups: Group, stored: bool = True) -> list[Measurement]:
+        """The same, with the figures of every group; how much processor time was used is in each.
+
+        Raises:
+            LoadFailed: a call was not answered with OK.
+            WrongCount: not everything that was acknowledged is in the log, or more than that.
+        """
         await self.stack.settle()
         head, before = await self.stack.total_head(), self.stack.cpu_times()
         result = await load_program.run(groups, run_id=_run_id(), seconds=self.seconds, warmup_seconds=WARMUP_SECONDS)
         used = _used(before, self.stack.cpu_times())
         grown = await self.stack.total_head() - head
-        if grown != (result.acknowledged if stored else 0):
-            raise WrongCount(f"{result.acknowledged} events were acknowledged and the log grew by {grown}")
-        return {**_figures(result.groups[0]), **_processor(result, used, empty=not stored)}
+        appended = sum(
+            figures.acknowledged for group, figures in zip(groups, result.groups, strict=True) if group.requests is None
+        )
+        if grown != (appended if stored else 0):
+            raise WrongCount(f"{appended} events were acknowledged and the log grew by {grown}")
+        processor = _processor(result, used, empty=not stored)
+        return [{**_figures(figures), **processor} for figures in result.groups]
 
 
 def _used(before: CpuTimes, after: CpuTimes) -> dict[str, float]:
@@ -67,6 +80,8 @@ def _figures(group: Figures) -> Measurement:
         "p50_ms": group.p50_ms,
         "p95_ms": group.p95_ms,
         "p99_ms": group.p99_ms,
+        "p999_ms": group.p999_ms,
+        "max_ms": group.max_ms,
     }
 
 

@@ -30,25 +30,33 @@ class Group:
     callers: int
     headers: Sequence[Mapping[str, str]]
     method: str = "AppendEvent"
+    """Of IngestionService; with a slash before it the whole path of any."""
     events_per_call: int = 1
     interval_ms: float = 0.0
     """From one call of a caller to its next; 0: as soon as it is answered."""
+    calls_per_second: float = 0.0
+    """Of all callers together, due at even distances whether answers come or not, each call's time counted from when it
+    was due; 0: see `interval_ms`."""
+    requests: Sequence[bytes] | None = None
+    """Encoded requests of the method, instead of the events of traces."""
     connections: int | None = None
     name: str = "load"
 
     def plan(self, template: events.TraceTemplate) -> dict[str, Any]:
         """What the load program is told."""
-        encoded = template.json if self.kind == "rest" else template.protobuf
+        encoded = self.requests or (template.json if self.kind == "rest" else template.protobuf)
         return {
             "name": self.name,
             "kind": self.kind,
             "target": self.target,
-            "method": f"{SERVICE}/{self.method}",
+            "method": self.method if self.method.startswith("/") else f"{SERVICE}/{self.method}",
             "callers": self.callers,
             # Few enough to be a client's, and enough that no connection is the limit.
             "connections": self.connections or min(self.callers, 8),
             "events_per_call": self.events_per_call,
             "interval_ms": self.interval_ms,
+            "calls_per_second": self.calls_per_second,
+            "spread": self.requests is not None,
             "events": [base64.b64encode(event).decode() for event in encoded],
             "headers": list(self.headers),
         }
@@ -63,6 +71,8 @@ class Figures:
     p50_ms: float
     p95_ms: float
     p99_ms: float
+    p999_ms: float
+    max_ms: float
     acknowledged: int
     """Events of all its calls, those before the measured time included."""
 

@@ -9,7 +9,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,8 @@ class Stack:
     empty_pid: int
     postgres_pid: int
     envoy_pids: Sequence[int]
+    environment: Mapping[str, str]
+    """Of the server."""
     others: Sequence[str] = ()
     """Addresses of further servers on the same database, whose processor time is not counted."""
 
@@ -153,8 +155,11 @@ def _used(pid: int) -> float:
 
 
 @contextlib.asynccontextmanager
-async def running(*, servers: int = 1) -> AsyncIterator[Stack]:
-    """A stack of its own on free ports and in temporary folders, which goes with the block."""
+async def running(*, servers: int = 1, **variables: str) -> AsyncIterator[Stack]:
+    """A stack of its own on free ports and in temporary folders, which goes with the block.
+
+    `variables` are settings of its servers.
+    """
     folder = Path(tempfile.mkdtemp(prefix="decisiongraph-bench-"))
     started = children.Children(folder / "logs", folder / "children.json")
     try:
@@ -163,7 +168,9 @@ async def running(*, servers: int = 1) -> AsyncIterator[Stack]:
             database = await Database.open(postgres.dsn, pool_size=2)
             connection = await asyncpg.connect(postgres.dsn)
             try:
-                yield await _start(started, folder, postgres.dsn, database, connection, servers=servers)
+                yield await _start(
+                    started, folder, postgres.dsn, database, connection, servers=servers, variables=variables
+                )
             finally:
                 await started.stop()
                 await connection.close()
@@ -180,6 +187,7 @@ async def _start(
     connection: "asyncpg.Connection[asyncpg.Record]",
     *,
     servers: int,
+    variables: Mapping[str, str],
 ) -> Stack:
     key = keys.load_or_create(folder / "token-key.pem")
     chosen: list[int] = []
@@ -195,6 +203,7 @@ async def _start(
         "DG_SHUTDOWN_GRACE_SECONDS": "1",
         # One account does everything here.
         **{f"DG_LIMIT_{name}": "off" for name in ("READ", "WRITE", "ADMIN", "PUBLIC", "EVENTS", "BYTES")},
+        **variables,
     }
     server_pid = await _start_python(started, "server", ["decisiongraph_service.cli.main", "serve"], environment)
     for number, port in enumerate(other_ports, start=2):
@@ -232,8 +241,26 @@ async def _start(
         empty_pid=empty_pid,
         postgres_pid=psutil.Process(backend).ppid(),
         envoy_pids=envoys,
+        environment=environment,
         others=[f"127.0.0.1:{port}" for port in other_ports],
     )
+
+
+@contextlib.asynccontextmanager
+async def with_other_server(running: Stack, **variables: str) -> AsyncIterator[Stack]:
+    """The same stack as seen by callers of a further server with other settings, which stops with the block."""
+    port = ports.free_port()
+    environment = {**running.environment, "DG_GRPC_PORT": str(port), **variables}
+    folder = Path(tempfile.mkdtemp(prefix="decisiongraph-bench-"))
+    started = children.Children(folder / "logs", folder / "children.json")
+    try:
+        pid = await _start_python(started, "server", ["decisiongraph_service.cli.main", "serve"], environment)
+        address = f"127.0.0.1:{port}"
+        await started.during(_wait_until_serving(address))
+        yield replace(running, service=address, server_pid=pid, environment=environment)
+    finally:
+        await started.stop()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def _start_python(

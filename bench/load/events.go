@@ -66,7 +66,10 @@ func (c *caller) next(events int) []byte {
 
 // What one caller saw.
 type notes struct {
-	from, until  time.Time
+	from, until time.Time
+	// byBegin counts what began in the measured time instead of what was answered in it: else the slowest answers,
+	// those that come after its end, would be left out.
+	byBegin      bool
 	latencies    []time.Duration
 	events       int
 	acknowledged int
@@ -75,7 +78,11 @@ type notes struct {
 func (n *notes) answered(began time.Time, events int) {
 	n.acknowledged += events
 	now := time.Now()
-	if now.After(n.from) && now.Before(n.until) {
+	counted := now
+	if n.byBegin {
+		counted = began
+	}
+	if counted.After(n.from) && counted.Before(n.until) {
 		n.events += events
 		n.latencies = append(n.latencies, now.Sub(began))
 	}
@@ -93,6 +100,7 @@ func (g *group) summary(all []*notes, measured float64) *figures {
 	f.Calls = len(latencies)
 	f.PerSecond = float64(f.Events) / measured
 	f.P50Ms, f.P95Ms, f.P99Ms = rank(latencies, 0.50), rank(latencies, 0.95), rank(latencies, 0.99)
+	f.P999Ms, f.MaxMs = rank(latencies, 0.999), rank(latencies, 1)
 	return f
 }
 

@@ -37,8 +37,14 @@ type group struct {
 	EventsPerCall int `json:"events_per_call"`
 	// IntervalMs is the time from one call of a caller to its next; 0: at once.
 	IntervalMs float64 `json:"interval_ms"`
+	// CallsPerSecond is how many calls of all callers are due in a second, at even distances and whether answers come
+	// or not; 0: a caller's next call follows its answer. How long a call took counts from when it was due, so that
+	// calls that had to wait for a free caller are not told as fast ones.
+	CallsPerSecond float64 `json:"calls_per_second"`
 	// Events are the encoded events of one trace.
 	Events [][]byte `json:"events"`
+	// Spread lets callers begin at different places of the events, which then are any requests.
+	Spread bool `json:"spread"`
 	// Headers are what a call carries, one set per tenant. A caller that sends single events takes the next set with
 	// each trace; otherwise each caller keeps one.
 	Headers []map[string]string `json:"headers"`
@@ -57,6 +63,8 @@ type figures struct {
 	P50Ms     float64 `json:"p50_ms"`
 	P95Ms     float64 `json:"p95_ms"`
 	P99Ms     float64 `json:"p99_ms"`
+	P999Ms    float64 `json:"p999_ms"`
+	MaxMs     float64 `json:"max_ms"`
 	// Acknowledged counts events from the first call to the last, warm-up included.
 	Acknowledged int     `json:"acknowledged"`
 	Error        *string `json:"error"`
@@ -116,9 +124,10 @@ func (g *group) run(send sender, firstCaller int, from, until time.Time) *figure
 	all := make([]*notes, g.Callers)
 	var callers sync.WaitGroup
 	for index := range g.Callers {
-		all[index] = &notes{from: from, until: until}
+		all[index] = &notes{from: from, until: until, byBegin: g.CallsPerSecond > 0}
 		callers.Go(func() {
-			if err := send(&caller{group: g, index: index, number: firstCaller + index}, all[index], until); err != nil {
+			c := &caller{group: g, index: index, number: firstCaller + index, event: g.firstEvent(index)}
+			if err := send(c, all[index], until); err != nil {
 				text := err.Error()
 				g.failed.CompareAndSwap(nil, &text)
 			}
@@ -128,15 +137,28 @@ func (g *group) run(send sender, firstCaller int, from, until time.Time) *figure
 	return g.summary(all, until.Sub(from).Seconds())
 }
 
+// Callers begin at the first event of a trace; requests that are not of traces are spread over the callers.
+func (g *group) firstEvent(index int) int {
+	if !g.Spread {
+		return 0
+	}
+	return index * len(g.Events) / g.Callers
+}
+
 // One at a time: `work` is done until the end, or until it or another caller of the group fails.
-func (g *group) repeat(note *notes, until time.Time, work func() (events int, err error)) error {
-	next := time.Now()
+func (g *group) repeat(c *caller, note *notes, until time.Time, work func() (events int, err error)) error {
+	interval := seconds(g.IntervalMs / 1000)
+	due := time.Now()
+	if g.CallsPerSecond > 0 {
+		interval = seconds(float64(g.Callers) / g.CallsPerSecond)
+		due = due.Add(interval * time.Duration(c.index) / time.Duration(g.Callers))
+	}
 	for g.failed.Load() == nil {
-		if g.IntervalMs > 0 {
-			time.Sleep(time.Until(next))
-			next = next.Add(seconds(g.IntervalMs / 1000))
-		}
+		time.Sleep(time.Until(due))
 		began := time.Now()
+		if g.CallsPerSecond > 0 {
+			began = due
+		}
 		if !began.Before(until) {
 			return nil
 		}
@@ -145,6 +167,7 @@ func (g *group) repeat(note *notes, until time.Time, work func() (events int, er
 			return err
 		}
 		note.answered(began, events)
+		due = due.Add(interval)
 	}
 	return nil
 }

@@ -62,7 +62,7 @@ func (g *group) grpcUnary() (sender, error) {
 		connection := connections[c.index%len(connections)]
 		stop := time.AfterFunc(time.Until(until)+grace, func() { connection.Close() })
 		defer stop.Stop()
-		return g.repeat(note, until, func() (int, error) {
+		return g.repeat(c, note, until, func() (int, error) {
 			ctx := contexts(c.headers())
 			request := c.next(g.EventsPerCall)
 			var response []byte
@@ -143,7 +143,7 @@ func (g *group) contexts() func(headers map[string]string) context.Context {
 func (g *group) rest() sender {
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: g.Callers}, Timeout: grace}
 	return func(c *caller, note *notes, until time.Time) error {
-		return g.repeat(note, until, func() (int, error) {
+		return g.repeat(c, note, until, func() (int, error) {
 			headers := c.headers()
 			request, err := http.NewRequest(http.MethodPost, g.Target, bytes.NewReader(c.next(1)))
 			if err != nil {
