@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import grpc
@@ -83,6 +83,15 @@ class Told:
         """The fields that are named as violated."""
         details = json.loads(self.error)["details"] if self.error else []
         return [violation["field"] for detail in details for violation in detail.get("field_violations", [])]
+
+    @property
+    def message(self) -> str:
+        """What the error says in words."""
+        return str(json.loads(self.error)["message"])
+
+    def with_message(self, message: str) -> "Told":
+        """The same refusal in other words."""
+        return replace(self, error=canonical({**json.loads(self.error), "message": message}))
 
 
 def canonical(value: Any) -> str:

@@ -253,7 +253,7 @@ SUCCESSES: Final = (
     Case("FindPrecedents", "second page", second_page("FindPrecedents", on_refunds(**_LIMIT))),
     Case("GetProjectionHealth", "empty", on_empty()),
     Case("GetProjectionHealth", "with digests", _health_with_digests),
-    # AdminService: jobs and projections
+    # Jobs and projections, of AdminService
     Case("StartReplay", "catch up", on_empty(**_START), ("job_id", "requested_at"), acts=True),
     Case(
         "StartReplay",
@@ -278,7 +278,7 @@ SUCCESSES: Final = (
     Case("ListProjectionFailures", "three", _stopped),
     Case("ListProjectionFailures", "second page", second_page("ListProjectionFailures", _stopped)),
     Case("RetryProjection", "current", on_refunds(projection="trace_summary", reason=WHY), ("moved_at",), acts=True),
-    # AdminService: audit, tenants, accounts, keys
+    # Audit, tenants, accounts and keys, of AdminService
     Case("ListAuditEntries", "all", _two_acts),
     Case("ListAuditEntries", "second page", second_page("ListAuditEntries", _two_acts)),
     Case("CreateTenant", "new", _new_tenant, ("created_at",), acts=True),
@@ -309,7 +309,7 @@ SUCCESSES: Final = (
         ("key_id", "prefix", "created_at", "revoked_at"),
         acts=True,
     ),
-    # AccessService, SystemService
+    # AccessService and SystemService
     Case("IssueToken", "valid key", _secret, ("token", "expires_at"), acts=True),
     Case("GetJsonWebKeySet", "all", on_empty()),
     Case("GetLiveness", "live", on_empty()),

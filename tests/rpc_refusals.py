@@ -1,13 +1,13 @@
 """Calls that are refused, of every rpc: in what state, with what request, for which reason.
 
-What is refused to a caller whoever asks (no token, no right) and what breaks a rule of a field is in no table: every rpc
-and every field is walked (tests/e2e/test_both_ways.py, tests/broken_fields.py).
+Who may not call, and what breaks a rule of a field, is in no table: every rpc and every field is walked
+(tests/e2e/test_both_ways.py, tests/broken_fields.py).
 """
 
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tests.accounts import SYSTEM, UNKNOWN_SECRET, WHY
+from tests.accounts import SYSTEM, UNKNOWN_SECRET, WHY, make_key
 from tests.appending import started
 from tests.rpc_cases import Case, Prepare, on_account, on_disabled_account, on_empty, on_refunds
 from tests.rpc_stages import REFUNDS, Stage
@@ -103,8 +103,7 @@ async def _permissions_without_role(stage: Stage) -> Mapping[str, Any]:
 
 async def _third_key(stage: Stage) -> Mapping[str, Any]:
     account_id, _, _ = await stage.key()
-    for _ in range(1):
-        await stage.callers.call("grpc", "CreateApiKey", {"account_id": account_id, "reason": WHY})
+    await make_key(stage.callers, account_id)
     return {"account_id": account_id, "reason": WHY}
 
 
@@ -180,7 +179,7 @@ _APPENDS: Final = (
     ),
     _invalid("AppendEvent", "time", on_empty(event=_event(occurred_at="soon")), "occurred_at"),
     _invalid("AppendEvent", "too many tags", on_empty(event=_event(tags=["a"] * 65)), "tags"),
-    _invalid("AppendEvent", "no key", on_empty(event=_event(**{"correlation_id": "c\0"})), "correlation_id"),
+    _invalid("AppendEvent", "no key", on_empty(event=_event(correlation_id="c\0")), "correlation_id"),
     Case("AppendEvent", "nothing", on_empty(), refused="INVALID_ARGUMENT"),
     Case(
         "AppendEvent",

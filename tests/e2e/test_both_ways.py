@@ -4,15 +4,20 @@ The cases are in tests/rpc_cases.py and tests/rpc_refusals.py.
 """
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Final
 
 import pytest
+from tests.bad_tokens import BAD_HEADERS, BAD_TOKENS
 from tests.both_ways import assert_same, both, told, without_what_differs
-from tests.calling import BOTH_WAYS, Callers, Service
+from tests.broken_fields import broken_requests
+from tests.calling import BOTH_WAYS, METHODS, Callers, Service
 from tests.rpc_cases import SUCCESSES, Case
-from tests.rpc_refusals import REFUSALS
+from tests.rpc_examples import OVER_REST, PRIVATE, RULES, example
+from tests.rpc_refusals import CANNOT_FAIL, REFUSALS
 from tests.rpc_stages import Stage
 
+from decisiongraph_service.access import tokens
 from decisiongraph_service.storage.database import Database
 
 
@@ -54,3 +59,87 @@ async def test_what_is_refused_is_refused_the_same(stage: Stage, case: Case) -> 
     assert refusal.headers["x-request-id"] == f"parity-{case.rpc}"
     assert f'"request_id": "parity-{case.rpc}"' in refusal.error
     assert ("retry-after" in refusal.headers) == ("RetryInfo" in refusal.error)
+
+
+def test_every_rpc_has_a_call_that_succeeds_and_one_that_is_refused() -> None:
+    succeeding, refused = ({case.rpc for case in cases} for cases in (SUCCESSES, REFUSALS))
+    assert OVER_REST - succeeding == set(), "add a case that succeeds to tests/rpc_cases.py"
+    assert OVER_REST - refused - CANNOT_FAIL.keys() == set(), "add a case that is refused to tests/rpc_refusals.py"
+    assert CANNOT_FAIL.keys() & refused == set(), "it can fail after all: it is no exception"
+    assert METHODS.keys() - OVER_REST == {"IngestEvents"}, "an rpc without a route needs a test of its own, as this one"
+
+
+@pytest.mark.parametrize("rpc", [rpc for rpc in PRIVATE if rpc in OVER_REST])
+async def test_who_may_not_call_is_refused_the_same(stage: Stage, rpc: str) -> None:
+    rule, name = RULES[rpc], stage.name
+    others = tuple(role for role in tokens.ROLES if role != rule.role)
+    callers = [
+        ("UNAUTHENTICATED", {}),
+        ("UNAUTHENTICATED", {"authorization": f"Bearer {BAD_TOKENS['expired'](stage.service)}"}),
+        ("FORBIDDEN", {"authorization": stage.bearer(name, roles=())}),
+        ("FORBIDDEN", {"authorization": stage.bearer(name, roles=others)}),
+    ]
+    if rule.permissions:
+        rest = [permission for permission in tokens.PERMISSIONS if permission not in rule.permissions]
+        callers.append(("FORBIDDEN", {"authorization": stage.bearer(name, roles=("admin",), permissions=rest)}))
+    if not rule.installation_wide:
+        both_tenants = stage.bearer(name, f"{name}-other")
+        callers += [
+            ("FORBIDDEN", {"authorization": stage.bearer()}),
+            ("FORBIDDEN", {"authorization": stage.bearer(f"{name}-other"), "x-tenant-id": name}),
+            ("INVALID_ARGUMENT", {"authorization": both_tenants}),
+            ("INVALID_ARGUMENT", {"authorization": both_tenants, "x-tenant-id": "Not A Slug"}),
+        ]
+    for reason, headers in callers:
+        refusal = await both(stage.callers, rpc, example(rpc), {"x-request-id": "who", **headers})
+        assert refusal.reason == reason, f"{headers}: {refusal.error}"
+
+
+_OWN_WORDS: Final = {
+    "garbage",
+    "three parts of garbage",
+    "5000 bytes",
+    "two tokens",
+    "a header of 2900 open brackets",
+    "a header that is a list",
+    "a key id that is a list",
+    "algorithm none",
+    "HS256 with the raw public key",
+    "HS256 with the PEM public key",
+    "unknown key id",
+    "another key under our key id",
+    "tampered claims",
+    "signature cut off",
+    "no expiry",
+    "expiry is text",
+    "expiry is infinite",
+    "expiry is null",
+    "claims are a list",
+}
+"""What gateway and server, each of which verifies tokens by itself, find wrong with different words."""
+_BAD: Final[dict[str, Callable[[Service], str]]] = {
+    **{name: lambda _, header=header: header for name, header in BAD_HEADERS.items()},
+    **{name: lambda service, make=make: f"Bearer {make(service)}" for name, make in BAD_TOKENS.items()},
+}
+
+
+@pytest.mark.parametrize("fault", _BAD)
+async def test_a_bad_token_is_refused_the_same(stage: Stage, fault: str) -> None:
+    headers = {"x-request-id": "who", "authorization": _BAD[fault](stage.service)}
+    answers = [await told(stage.callers, way, "GetEvent", {"event_id": "e"}, headers) for way in BOTH_WAYS]
+    if fault in _OWN_WORDS:
+        assert all(answer.message.startswith("authorization: the token ") for answer in answers)
+        answers = [answer.with_message("") for answer in answers]
+    assert_same(*answers)
+    assert answers[0].reason == "UNAUTHENTICATED"
+
+
+_WITH_RULES = [rpc for rpc in METHODS if rpc in OVER_REST and broken_requests(rpc)]
+
+
+@pytest.mark.parametrize("rpc", _WITH_RULES)
+async def test_a_field_that_breaks_a_rule_is_refused_the_same(stage: Stage, rpc: str) -> None:
+    for field, request in broken_requests(rpc):
+        refusal = await both(stage.callers, rpc, request, stage.headers(rpc))
+        assert refusal.reason == "INVALID_ARGUMENT", f"{field} {str(request[field])[:60]!r}: {refusal.error}"
+        assert {name.partition("[")[0] for name in refusal.fields} == {field}

@@ -228,6 +228,14 @@ class TokenVerifier:
             return _Verified(issuer.caller(claims), issuer, key_id, key.public)
         except jwt.ExpiredSignatureError as error:
             raise errors.Unauthenticated("authorization: the token has expired; get a new one") from error
+        except jwt.ImmatureSignatureError as error:
+            raise errors.Unauthenticated(
+                "authorization: the token is not valid yet (`nbf`); send it later, or set the clock of its issuer right"
+            ) from error
+        except jwt.InvalidAudienceError as error:
+            raise errors.Unauthenticated(
+                "authorization: the token is not made for this service (`aud`); get one that is"
+            ) from error
         except (jwt.PyJWTError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
             raise errors.Unauthenticated(
                 f"authorization: the token is not valid ({error}); get a new one from an issuer of this service"
@@ -239,7 +247,9 @@ class TokenVerifier:
         header, name = said["header"], said["payload"].get("iss")
         issuer = self._issuers.get(name) if isinstance(name, str) else None
         if issuer is None:
-            raise errors.Unauthenticated("authorization: the token is not made by an issuer that this service knows")
+            raise errors.Unauthenticated(
+                "authorization: the token is not made by an issuer that this service knows; get one from one of them"
+            )
         if "crit" in header:
             raise errors.Unauthenticated("authorization: the token asks for extensions (`crit`); there are none here")
         key_id = header.get("kid")
