@@ -1,5 +1,6 @@
 """One call by REST and by gRPC, and everything that a caller is told by either way, in the same terms."""
 
+import asyncio
 import base64
 import json
 import re
@@ -89,6 +90,15 @@ class Told:
         """What the error says in words."""
         return str(json.loads(self.error)["message"])
 
+    def without_seconds(self, seconds: int) -> "Told":
+        """The same refusal without the seconds to wait, which go by."""
+        texts_of_it = (f"wait {seconds} s", f'"retry_delay": "{seconds}s"')
+        assert all(text in self.error for text in texts_of_it), self.error
+        error = self.error
+        for text in texts_of_it:
+            error = error.replace(text, text.replace(str(seconds), "<seconds>"))
+        return replace(self, error=error, headers={**self.headers, "retry-after": "<seconds>"})
+
     def with_message(self, message: str) -> "Told":
         """The same refusal in other words."""
         return replace(self, error=canonical({**json.loads(self.error), "message": message}))
@@ -112,7 +122,8 @@ async def told(
 ) -> Told:
     """Call, and give what came back. A stream is read to its end, or until it has brought so many `events`."""
     by = _by_rest if way == "rest" else _by_grpc
-    return await by(callers, rpc, request, headers, events)
+    async with asyncio.timeout(60):  # a watch that should have been refused has no end
+        return await by(callers, rpc, request, headers, events)
 
 
 async def both(
@@ -165,18 +176,18 @@ async def _by_rest(
         if METHODS[rpc][1].server_streaming:
             assert response.headers["content-type"] == "application/json", response.headers
             messages, ended = await _read((json.loads(line) async for line in response.aiter_lines()), events)
-            return Told(messages, "", _named(response.headers) if ended else {})
+            return Told(messages, "", named(response.headers) if ended else {})
         body = await response.aread()
         assert response.status_code == 200, f"{response.status_code} {body!r}"
         if is_file(rpc):
             kind = response.headers["content-type"]
-            return Told((_file(kind, body),), "", _named(response.headers))
+            return Told((_file(kind, body),), "", named(response.headers))
         assert response.headers["content-type"] == "application/json", response.headers
-        return Told((canonical(json.loads(body)),), "", _named(response.headers))
+        return Told((canonical(json.loads(body)),), "", named(response.headers))
 
 
 def _rest_refusal(response: httpx.Response, error: dict[str, Any]) -> Told:
-    refusal = Told((), canonical(error), _named(response.headers))
+    refusal = Told((), canonical(error), named(response.headers))
     assert (error["code"], response.status_code) == HTTP_STATUS[refusal.reason], f"{response.status_code}: {error}"
     assert response.headers["content-type"] == "application/json", response.headers
     return refusal
@@ -198,17 +209,17 @@ async def _by_grpc(
             if not ended:
                 call.cancel()
                 return Told(messages, "", {})
-            return Told(messages, "", _named(texts(await call.trailing_metadata())))
+            return Told(messages, "", named(texts(await call.trailing_metadata())))
         answer = await call
     except grpc.aio.AioRpcError as error:
         return _grpc_refusal(error)
     body = _file(answer.content_type, answer.data) if is_file(rpc) else canonical(as_json(answer))
-    return Told((body,), "", _named(texts(await call.trailing_metadata())))
+    return Told((body,), "", named(texts(await call.trailing_metadata())))
 
 
 def _grpc_refusal(error: grpc.aio.AioRpcError) -> Told:
     answer = refusal_of(error)
-    refusal = Told((), canonical(answer.body), _named(answer.metadata))
+    refusal = Told((), canonical(answer.body), named(answer.metadata))
     number: int = error.code().value[0]
     assert number == answer.code == HTTP_STATUS[refusal.reason][0], f"{error.code()}: {answer.body}"
     assert error.details() == answer.body["message"], "the status and its details do not say the same"
@@ -239,5 +250,6 @@ def _file(content_type: str, content: bytes) -> str:
     return canonical({"content_type": content_type, "data": base64.b64encode(content).decode()})
 
 
-def _named(headers: Mapping[str, str]) -> dict[str, str]:
+def named(headers: Mapping[str, str]) -> dict[str, str]:
+    """Those headers, or metadata, that the contract names for answers by both ways."""
     return {name: headers[name] for name in ("x-request-id", "retry-after") if name in headers}

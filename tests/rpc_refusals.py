@@ -22,6 +22,9 @@ CANNOT_FAIL: Final = {
 }
 """Rpcs that refuse nobody, and why."""
 
+ON_ITS_OWN_SERVER: Final = {"GetReadiness": "tests/e2e/test_both_ways_streams.py"}
+"""Rpcs that refuse only where a whole server is in another state, and the test of it."""
+
 _CARD: Final = "4111 1111 1111 " + "1111"
 _SECOND: Final = REFUNDS[2]
 _TRACE: Final = {"node_type": "trace", "node_id": "rf-1001"}

@@ -14,7 +14,7 @@ from tests.broken_fields import broken_requests
 from tests.calling import BOTH_WAYS, METHODS, Callers, Service
 from tests.rpc_cases import SUCCESSES, Case
 from tests.rpc_examples import OVER_REST, PRIVATE, RULES, example
-from tests.rpc_refusals import CANNOT_FAIL, REFUSALS
+from tests.rpc_refusals import CANNOT_FAIL, ON_ITS_OWN_SERVER, REFUSALS
 from tests.rpc_stages import Stage
 
 from decisiongraph_service.access import tokens
@@ -64,6 +64,7 @@ async def test_what_is_refused_is_refused_the_same(stage: Stage, case: Case) -> 
 def test_every_rpc_has_a_call_that_succeeds_and_one_that_is_refused() -> None:
     succeeding, refused = ({case.rpc for case in cases} for cases in (SUCCESSES, REFUSALS))
     assert OVER_REST - succeeding == set(), "add a case that succeeds to tests/rpc_cases.py"
+    refused |= ON_ITS_OWN_SERVER.keys()
     assert OVER_REST - refused - CANNOT_FAIL.keys() == set(), "add a case that is refused to tests/rpc_refusals.py"
     assert CANNOT_FAIL.keys() & refused == set(), "it can fail after all: it is no exception"
     assert METHODS.keys() - OVER_REST == {"IngestEvents"}, "an rpc without a route needs a test of its own, as this one"
