@@ -1,7 +1,7 @@
 """What a call of both ways is made on: a tenant with a past, accounts and jobs, made as far as a case needs it."""
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -84,7 +84,7 @@ class Stage:
     async def account(self, name: str = "account", *, disabled: bool = False) -> str:
         """A reader of the tenant."""
         account_id = f"{self.name}-{name}"
-        powers = {"tenant_ids": [self.name], "roles": ["ROLE_READER"]}
+        powers: dict[str, Any] = {"tenant_ids": [self.name], "roles": ["ROLE_READER"]}
         await done(self.callers, "CreateServiceAccount", account_id=account_id, **powers)
         if disabled:
             await done(self.callers, "DisableServiceAccount", account_id=account_id)
@@ -127,6 +127,3 @@ class Stage:
             yield connection
         finally:
             await connection.close()
-
-
-Request = Mapping[str, Any]

@@ -5,7 +5,7 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -13,7 +13,7 @@ import pytest
 from tests.accounts import done
 from tests.another_server import another_server, callers_of
 from tests.both_ways import assert_same, both, canonical, named, told
-from tests.calling import BOTH_WAYS, Callers, Service, Tenant, as_json, refusal_of, texts
+from tests.calling import BOTH_WAYS, Service, Tenant, as_json, refusal_of, texts
 from tests.rpc_cases import Case
 from tests.rpc_examples import example
 from tests.rpc_refusals import REFUSALS
@@ -30,13 +30,6 @@ from decisiongraph.v1 import (
 )
 from decisiongraph_service.runtime import ports
 from decisiongraph_service.storage.database import Database
-
-
-@pytest.fixture
-async def stage(callers: Callers, service: Service, database: Database, database_url: str) -> AsyncIterator[Stage]:
-    async with contextlib.AsyncExitStack() as stack:
-        yield Stage(callers, service, database, database_url, stack)
-
 
 # IngestEvents, which has no route
 
@@ -56,7 +49,7 @@ async def test_over_rest_there_is_no_stream_of_events(stage: Stage, path: str) -
     assert request_info["request_id"] == response.headers["x-request-id"] == "parity-AppendEvent"
 
 
-async def _ingested(stage: Stage, events: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
+async def _ingested(stage: Stage, events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     stub: Any = ingestion_service_pb2_grpc.IngestionServiceStub(stage.callers.channel)
     requests = (ingestion_service_pb2.IngestEventsRequest(event=message(dict(event))) for event in events)
     metadata = tuple(stage.headers("AppendEvent").items())
@@ -87,7 +80,7 @@ async def test_a_stream_acknowledges_events_with_the_receipts_of_append_events(s
 # Watches
 
 
-async def _lines(stage: Stage, path: str, rpc: str) -> AsyncIterator[dict[str, Any]]:
+async def _lines(stage: Stage, path: str, rpc: str) -> AsyncGenerator[dict[str, Any], None]:
     async with stage.callers.client.stream("GET", path, headers=stage.headers(rpc)) as response:
         assert (response.status_code, response.headers["content-type"]) == (200, "application/json")
         async for line in response.aiter_lines():
