@@ -1,6 +1,7 @@
 """Streams, and refusals that need a server of their own: REST and gRPC are one contract there too."""
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
@@ -9,7 +10,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import grpc
+import h11
 import pytest
+from google.rpc import status_pb2
 from tests.accounts import done
 from tests.another_server import another_server, callers_of
 from tests.both_ways import assert_same, both, canonical, named, told
@@ -91,33 +94,54 @@ async def _rest_of(lines: AsyncIterator[dict[str, Any]]) -> list[dict[str, Any]]
     return [line async for line in lines if "heartbeat" not in line]
 
 
-async def _to_the_end(call: Any) -> None:
-    while await call.read() is not grpc.aio.EOF:
-        pass
+async def _watch_over_http_1(stage: Stage) -> AsyncGenerator[dict[str, Any], None]:
+    """The messages of a watch of the whole log but heartbeats, and last its trailers, which httpx does not give."""
+    host, _, port = stage.service.rest.removeprefix("http://").rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    connection = h11.Connection(h11.CLIENT)
+    headers = {"host": host, **stage.headers("WatchEvents")}
+    request = h11.Request(method="GET", target="/api/v1/events:watch?since_log_seq=0", headers=list(headers.items()))
+    writer.write((connection.send(request) or b"") + (connection.send(h11.EndOfMessage()) or b""))
+    begun = b""
+    with contextlib.closing(writer):
+        while not isinstance(event := connection.next_event(), h11.EndOfMessage):
+            if event is h11.NEED_DATA:
+                connection.receive_data(await reader.read(65_536))
+            elif isinstance(event, h11.Data):
+                *lines, begun = (begun + bytes(event.data)).split(b"\n")
+                for line in filter(None, lines):
+                    if "heartbeat" not in (told_next := json.loads(line)):
+                        yield told_next
+        yield {name.decode(): text.decode() for name, text in event.headers}
 
 
-async def test_a_watch_that_is_ended_by_an_error_had_told_the_same(stage: Stage) -> None:
-    """Over REST the status was sent with the first line: the stream ends, and who asks again is told why."""
-    await stage.append(REFUNDS)
-    lines = _lines(stage, "/api/v1/events:watch?since_log_seq=0", "WatchEvents")
+async def _watch_over_grpc(stage: Stage) -> AsyncGenerator[dict[str, Any], None]:
+    """The same; the last one is the error."""
     stub: Any = query_service_pb2_grpc.QueryServiceStub(stage.callers.channel)
     request = query_service_pb2.WatchEventsRequest(since_log_seq=0)
-    call: Any = stub.WatchEvents(request, metadata=tuple(stage.headers("WatchEvents").items()), timeout=60)
-    async with contextlib.aclosing(lines), asyncio.timeout(30):
-        by_rest = [await anext(lines) for _ in range(len(REFUNDS) + 1)]
-        by_grpc = [as_json(await call.read()) for _ in range(len(REFUNDS) + 1)]
-        assert by_rest == by_grpc
+    try:
+        async for answer in stub.WatchEvents(request, metadata=tuple(stage.headers("WatchEvents").items()), timeout=60):
+            if not answer.HasField("heartbeat"):
+                yield as_json(answer)
+    except grpc.aio.AioRpcError as error:
+        yield {**refusal_of(error).body, "metadata": named(refusal_of(error).metadata)}
 
+
+async def test_a_watch_is_ended_by_the_same_error(stage: Stage) -> None:
+    """Over REST the status went out with the first line: what ends the stream is in the trailers, as gRPC has it."""
+    await stage.append(REFUNDS)
+    watches = [_watch_over_http_1(stage), _watch_over_grpc(stage)]
+    async with asyncio.timeout(60):
+        by_rest, by_grpc = [[await anext(watch) for _ in REFUNDS] for watch in watches]
         await done(stage.callers, "DisableTenant", tenant_id=stage.name)
-
-        assert await _rest_of(lines) == []
-        with pytest.raises(grpc.aio.AioRpcError) as ended:
-            await _to_the_end(call)
-    asked_again = await both(stage.callers, "WatchEvents", {"since_log_seq": "24"}, stage.headers("WatchEvents"))
-    refusal = refusal_of(ended.value)
-    assert canonical(refusal.body) == asked_again.error
-    assert named(refusal.metadata) == asked_again.headers
-    assert asked_again.reason == "FORBIDDEN"
+        (trailers,), (error,) = [[message async for message in watch] for watch in watches]
+    assert by_rest == by_grpc
+    status = status_pb2.Status.FromString(base64.b64decode(trailers["grpc-status-details-bin"] + "=="))
+    assert {**as_json(status), "metadata": named(trailers)} == error
+    assert (trailers["grpc-status"], trailers["grpc-message"]) == (str(error["code"]), error["message"])
+    again = await both(stage.callers, "WatchEvents", {"since_log_seq": "24"}, stage.headers("WatchEvents"))
+    assert again.error == canonical({key: value for key, value in error.items() if key != "metadata"})
+    assert again.reason == "FORBIDDEN"
 
 
 async def test_a_watch_of_a_running_job_tells_the_same_to_its_end(stage: Stage) -> None:
@@ -142,13 +166,13 @@ async def test_a_watch_of_a_running_job_tells_the_same_to_its_end(stage: Stage) 
 
 @pytest.fixture(scope="module")
 async def limited(service: Service, database_url: str) -> AsyncIterator[Service]:
-    """A server that allows little, and that says for long that it stops."""
+    """A server that allows little, and that says for a while that it stops."""
     async with another_server(
         service,
         database_url,
         DG_LIMIT_ADMIN="2/hour",
         DG_MAX_WATCHERS_PER_TENANT="1",
-        DG_DRAIN_SECONDS="60",
+        DG_DRAIN_SECONDS="10",
         DG_SHUTDOWN_GRACE_SECONDS="1",
     ) as running:
         yield running
