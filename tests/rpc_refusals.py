@@ -182,7 +182,7 @@ _APPENDS: Final = (
     ),
     _invalid("AppendEvent", "time", on_empty(event=_event(occurred_at="soon")), "occurred_at"),
     _invalid("AppendEvent", "too many tags", on_empty(event=_event(tags=["a"] * 65)), "tags"),
-    _invalid("AppendEvent", "no key", on_empty(event=_event(correlation_id="c\0")), "correlation_id"),
+    _invalid("AppendEvent", "NUL", on_empty(event=_event(correlation_id="c\0")), "correlation_id"),
     Case("AppendEvent", "nothing", on_empty(), refused="INVALID_ARGUMENT"),
     Case(
         "AppendEvent",
