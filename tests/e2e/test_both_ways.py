@@ -104,6 +104,7 @@ _OWN_WORDS: Final = {
     "signature cut off",
     "no expiry",
     "expiry is text",
+    "expiry is a number in quotes",
     "expiry is infinite",
     "expiry is null",
     "claims are a list",

@@ -4,6 +4,7 @@ Verification is an allow-list: known issuers, and for each its keys, their algor
 """
 
 import hashlib
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -259,10 +260,17 @@ class TokenVerifier:
 
     def _check_times(self, claims: Mapping[str, Any]) -> None:
         now = self._clock()
-        if int(claims["exp"]) + _LEEWAY_SECONDS <= now:
+        if _seconds(claims, "exp") + _LEEWAY_SECONDS <= now:
             raise jwt.ExpiredSignatureError("expired")
-        if "nbf" in claims and int(claims["nbf"]) - _LEEWAY_SECONDS > now:
+        if "nbf" in claims and _seconds(claims, "nbf") - _LEEWAY_SECONDS > now:
             raise jwt.ImmatureSignatureError("it is not valid yet")
+
+
+def _seconds(claims: Mapping[str, Any], name: str) -> int:
+    value = claims[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name} must be a number of seconds")
+    return int(value)
 
 
 def _texts(claims: Mapping[str, Any], name: str) -> list[str]:
