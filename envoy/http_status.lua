@@ -142,7 +142,7 @@ local function status_json(refusal, request_id)
   return '{"code":' .. refusal.code .. ',"message":' .. text(refusal.message) .. ',"details":['
     .. detail("ErrorInfo", '"reason":' .. text(refusal.reason)
       .. ',"domain":"decisiongraph","metadata":{"category":' .. text(refusal.category) .. "}") .. ","
-    .. detail("RequestInfo", '"request_id":' .. text(request_id))
+    .. detail("RequestInfo", '"request_id":' .. text(request_id) .. ',"serving_data":""')
     .. (refusal.retry and "," .. detail("RetryInfo", '"retry_delay":"1s"') or "") .. "]}"
 end
 

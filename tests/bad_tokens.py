@@ -104,6 +104,7 @@ BAD_TOKENS: Final[dict[str, Callable[[Service], str]]] = {
     "no subject": lambda s: signed(s, without="sub"),
     "no expiry": lambda s: signed(s, without="exp"),
     "expiry is text": lambda s: signed(s, exp="soon"),
+    "expiry is a number in quotes": lambda s: signed(s, exp=str(int(time.time()) + 600)),
     "expiry is infinite": lambda s: signed(s, exp=float("inf")),
     "expiry is null": lambda s: signed(s, exp=None),
     "roles are text": lambda s: signed(s, roles="reader writer admin"),

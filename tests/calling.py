@@ -155,13 +155,13 @@ class Callers:
                 return Answer(True, {})
             unary: Any = self.channel.unary_unary(path, response_deserializer=answer_type.FromString)
             call = unary(request, metadata=pairs, timeout=30)
-            return Answer(True, as_json(await call), metadata=_texts(await call.trailing_metadata()))
+            return Answer(True, as_json(await call), metadata=texts(await call.trailing_metadata()))
         except grpc.aio.AioRpcError as error:
-            return _refusal(error)
+            return refusal_of(error)
 
     async def by_rest(self, rpc: str, request: Mapping[str, Any], headers: Mapping[str, str]) -> Answer:
         """Call over REST by the route that the contract gives the rpc."""
-        verb, path, query, body = _route(rpc, request)
+        verb, path, query, body = route(rpc, request)
         content = None if body is None else json.dumps(body).encode()
         response = await self.client.request(
             verb, path, params=query, content=content, headers={"content-type": "application/json", **headers}
@@ -181,8 +181,9 @@ def as_json(message: Message) -> dict[str, Any]:
     )
 
 
-def _refusal(error: grpc.aio.AioRpcError) -> Answer:
-    metadata = _texts(error.trailing_metadata())
+def refusal_of(error: grpc.aio.AioRpcError) -> Answer:
+    """A gRPC error as an answer."""
+    metadata = texts(error.trailing_metadata())
     details = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin")
     if not isinstance(details, bytes):
         number: int = error.code().value[0]
@@ -190,11 +191,12 @@ def _refusal(error: grpc.aio.AioRpcError) -> Answer:
     return Answer(False, as_json(status_pb2.Status.FromString(details)), metadata=metadata)
 
 
-def _texts(metadata: Any) -> dict[str, str]:
+def texts(metadata: Any) -> dict[str, str]:
+    """The metadata that are not binary."""
     return {key: value for key, value in metadata or () if isinstance(value, str)}
 
 
-def _route(rpc: str, request: Mapping[str, Any]) -> tuple[str, str, dict[str, Any], Any]:
+def route(rpc: str, request: Mapping[str, Any]) -> tuple[str, str, dict[str, Any], Any]:
     """Verb, path, query and body of an rpc's REST call."""
     _, method = METHODS[rpc]
     options: Any = method.GetOptions()

@@ -5,6 +5,7 @@ committed configuration with this run's addresses. Everything is on free ports a
 runs may overlap.
 """
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -30,6 +31,7 @@ from decisiongraph_service.storage.database import Database
 from tests import example_programs
 from tests.calling import AUDIENCE, ISSUER, Callers, Service, Tenant, wait_until_serving
 from tests.example_programs import Example, Examples
+from tests.rpc_stages import Stage
 
 
 @pytest.fixture(scope="session")
@@ -174,6 +176,13 @@ async def through_envoy(service: Service, callers: Callers) -> AsyncIterator[Cal
     """The same with gRPC going through Envoy too."""
     async with grpc.aio.insecure_channel(service.rest.removeprefix("http://")) as channel:
         yield Callers(callers.tenant, channel, callers.client)
+
+
+@pytest.fixture
+async def stage(callers: Callers, service: Service, database: Database, database_url: str) -> AsyncIterator[Stage]:
+    """The test's tenant, to be brought into a state."""
+    async with contextlib.AsyncExitStack() as stack:
+        yield Stage(callers, service, database, database_url, stack)
 
 
 @pytest.fixture

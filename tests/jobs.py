@@ -58,9 +58,14 @@ async def health(callers: Callers) -> dict[str, dict[str, Any]]:
 
 async def until_projected(callers: Callers) -> None:
     """Return when every projection has come to the end of the log, and health no longer changes by itself."""
+    await until_all(callers, "current")
+
+
+async def until_all(callers: Callers, state: str) -> None:
+    """Return when every projection is in this state."""
     async with asyncio.timeout(15):
         # The projector is in another process: there is nothing to wait for but what it tells.
-        while any(one["state"] != "current" for one in (await health(callers)).values()):  # noqa: ASYNC110
+        while any(one["state"] != state for one in (await health(callers)).values()):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 

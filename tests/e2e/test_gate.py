@@ -100,7 +100,7 @@ async def test_a_refusal_says_what_is_wrong_by_either_way(service: Service, thro
             {
                 "@type": "type.googleapis.com/google.rpc.RequestInfo",
                 "request_id": request_id,
-                **({} if way == "rest" else {"serving_data": ""}),
+                "serving_data": "",
             },
         ]
         assert answer.metadata["x-request-id"] == request_id

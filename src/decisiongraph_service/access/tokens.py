@@ -4,6 +4,7 @@ Verification is an allow-list: known issuers, and for each its keys, their algor
 """
 
 import hashlib
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -228,6 +229,14 @@ class TokenVerifier:
             return _Verified(issuer.caller(claims), issuer, key_id, key.public)
         except jwt.ExpiredSignatureError as error:
             raise errors.Unauthenticated("authorization: the token has expired; get a new one") from error
+        except jwt.ImmatureSignatureError as error:
+            raise errors.Unauthenticated(
+                "authorization: the token is not valid yet (`nbf`); send it later, or set the clock of its issuer right"
+            ) from error
+        except jwt.InvalidAudienceError as error:
+            raise errors.Unauthenticated(
+                "authorization: the token is not made for this service (`aud`); get one that is"
+            ) from error
         except (jwt.PyJWTError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
             raise errors.Unauthenticated(
                 f"authorization: the token is not valid ({error}); get a new one from an issuer of this service"
@@ -239,7 +248,9 @@ class TokenVerifier:
         header, name = said["header"], said["payload"].get("iss")
         issuer = self._issuers.get(name) if isinstance(name, str) else None
         if issuer is None:
-            raise errors.Unauthenticated("authorization: the token is not made by an issuer that this service knows")
+            raise errors.Unauthenticated(
+                "authorization: the token is not made by an issuer that this service knows; get one from one of them"
+            )
         if "crit" in header:
             raise errors.Unauthenticated("authorization: the token asks for extensions (`crit`); there are none here")
         key_id = header.get("kid")
@@ -249,10 +260,17 @@ class TokenVerifier:
 
     def _check_times(self, claims: Mapping[str, Any]) -> None:
         now = self._clock()
-        if int(claims["exp"]) + _LEEWAY_SECONDS <= now:
+        if _seconds(claims, "exp") + _LEEWAY_SECONDS <= now:
             raise jwt.ExpiredSignatureError("expired")
-        if "nbf" in claims and int(claims["nbf"]) - _LEEWAY_SECONDS > now:
+        if "nbf" in claims and _seconds(claims, "nbf") - _LEEWAY_SECONDS > now:
             raise jwt.ImmatureSignatureError("it is not valid yet")
+
+
+def _seconds(claims: Mapping[str, Any], name: str) -> int:
+    value = claims[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name} must be a number of seconds")
+    return int(value)
 
 
 def _texts(claims: Mapping[str, Any], name: str) -> list[str]:

@@ -47,7 +47,7 @@ class Gate:
         if rule.public:
             return Call(request_id, None, None)
         if caller is None:
-            raise errors.Unauthenticated("authorization: send a token as `authorization: Bearer <token>`")
+            raise _no_token()
         authorization.require_powers(rule, caller)
         if rule.installation_wide:
             return Call(request_id, caller, None)
@@ -72,10 +72,12 @@ class Gate:
 
     def _authenticate(self, metadata: Mapping[str, str | bytes]) -> Caller:
         header = metadata.get("authorization")
-        if not isinstance(header, str) or not header:
-            raise errors.Unauthenticated("authorization: send a token as `authorization: Bearer <token>`")
-        if header[: len(_SCHEME)].lower() != _SCHEME:
-            raise errors.Unauthenticated("authorization: the scheme must be Bearer; send `Bearer <token>`")
+        if not isinstance(header, str) or header[: len(_SCHEME)].lower() != _SCHEME:
+            raise _no_token()
         caller = self._verifier.verify(header[len(_SCHEME) :].strip())
         self._revocations.require_valid(caller)
         return caller
+
+
+def _no_token() -> errors.Unauthenticated:
+    return errors.Unauthenticated("authorization: send a token as `authorization: Bearer <token>`")
