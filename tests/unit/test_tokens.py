@@ -115,6 +115,20 @@ def test_powers_that_are_no_list_of_texts_are_refused(claim: str, value: Any) ->
     assert claim in refused(token(**{claim: value}))
 
 
+@pytest.mark.parametrize("claim", ["exp", "nbf"])
+@pytest.mark.parametrize("value", [True, str(NOW + 60), f"{NOW}", "1_900_000_000"])
+def test_a_time_that_python_alone_takes_for_a_number_is_refused(claim: str, value: Any) -> None:
+    assert f"{claim} must be a number of seconds" in refused(token(**{claim: value}))
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud800", "a\nb", "\u2028"])
+def test_names_that_cannot_be_stored_or_printed_are_refused(text: str) -> None:
+    for claim in ("sub", "api_key_id"):
+        assert f"{claim} must be a text of printable characters" in refused(token(**{claim: text}))
+    for claim in ("tenants", "roles", "permissions"):
+        assert f"{claim} must be a list of printable texts" in refused(token(**{claim: ["reader", text]}))
+
+
 def test_another_issuer_audience_or_key_is_refused() -> None:
     stranger = SigningKey(Ed25519PrivateKey.generate())
     refused(token(iss="them"))
