@@ -117,15 +117,18 @@ async def test_what_stands_is_told_with_the_scrape(scraper: Scraper, tenant: Ten
     await scraper.becomes("decisiongraph_append_queue_events", 0)
 
 
-async def test_projections_are_measured_from_the_database(
-    scraper: Scraper, tenant: Tenant, owner: Connection
-) -> None:
+async def test_projections_are_measured_from_the_database(scraper: Scraper, tenant: Tenant, owner: Connection) -> None:
     async with callers_of(scraper.server, tenant) as callers:
         await keep_projector_out(owner, callers)
         assert (await callers.call("grpc", "AppendEvent", {"event": started()})).ok
         # At least: other tests hold up projections of their tenants in the same database.
         for projection in vocabulary.PROJECTIONS:
-            for name, least in (("lagging_tenants", 1), ("lag_events", 1), ("largest_lag_events", 1), ("lag_seconds", 1)):
+            for name, least in (
+                ("lagging_tenants", 1),
+                ("lag_events", 1),
+                ("largest_lag_events", 1),
+                ("lag_seconds", 1),
+            ):
                 await scraper.reaches(f"decisiongraph_projection_{name}", least, projection=projection)
         await let_projector_in(owner, callers)
 

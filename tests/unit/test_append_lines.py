@@ -71,6 +71,7 @@ def test_fields_that_no_event_has_are_told() -> None:
     [
         (b"{", "no JSON"),
         (b'{"a": NaN}', "NaN"),
+        (b'{"a": -1e400}', "-1e400 is larger than any number"),
         (b"[]", "no JSON object"),
         (b'"text"', "no JSON object"),
         (b'{"a": "\xff"}', "no UTF-8 at byte 8"),

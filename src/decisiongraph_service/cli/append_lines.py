@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
@@ -130,7 +131,7 @@ def _object(line: Line) -> dict[str, Any]:
     if line.content is None:
         raise _no_event(line, f"longer than {MAX_LINE_BYTES} bytes")
     try:
-        value = json.loads(line.content.decode(), parse_constant=_refuse_constant)
+        value = json.loads(line.content.decode(), parse_constant=_refuse_constant, parse_float=_finite)
     except UnicodeDecodeError as error:
         raise _no_event(line, f"no UTF-8 at byte {error.start + 1}") from None
     except json.JSONDecodeError as error:
@@ -148,6 +149,13 @@ def _no_event(line: Line, message: str) -> LineRefused:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is larger than any number that is kept")
+    return number
 
 
 def _reason(error: Exception) -> str:
