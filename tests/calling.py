@@ -157,7 +157,7 @@ class Callers:
             call = unary(request, metadata=pairs, timeout=30)
             return Answer(True, as_json(await call), metadata=_texts(await call.trailing_metadata()))
         except grpc.aio.AioRpcError as error:
-            return _refusal(error)
+            return refusal_of(error)
 
     async def by_rest(self, rpc: str, request: Mapping[str, Any], headers: Mapping[str, str]) -> Answer:
         """Call over REST by the route that the contract gives the rpc."""
@@ -181,7 +181,8 @@ def as_json(message: Message) -> dict[str, Any]:
     )
 
 
-def _refusal(error: grpc.aio.AioRpcError) -> Answer:
+def refusal_of(error: grpc.aio.AioRpcError) -> Answer:
+    """What an error of a call says, as an answer."""
     metadata = _texts(error.trailing_metadata())
     details = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin")
     if not isinstance(details, bytes):

@@ -1,4 +1,4 @@
-"""Whatever stands in the environment or the settings file: settings that can be used, or one line that says what to mend.
+"""Whatever is in the environment or the settings file: settings that can be used, or a line that says what to mend.
 
 It names the setting or the file, and nothing secret.
 """

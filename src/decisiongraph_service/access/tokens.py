@@ -259,7 +259,7 @@ def _seconds(claims: Mapping[str, Any], name: str) -> int:
     """A time as RFC 7519 writes it, section 2: a number, and no text or truth value that Python takes for one."""
     value = claims[name]
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{name} must be a number of seconds")
+        raise ValueError(f"{name} must be a number of seconds")  # noqa: TRY004 - it is the token that is wrong
     return int(value)
 
 

@@ -28,9 +28,14 @@ def variable(name: str) -> str:
 
 
 class Environment(EnvSettingsSource):
-    """The environment, where JSON that is nested too deeply is as wrong as what is no JSON."""
+    """The variables that are settings."""
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """The JSON of a variable.
+
+        Raises:
+            ValueError: it is no JSON, or nested too deeply.
+        """
         try:
             return super().decode_complex_value(field_name, field, value)
         except RecursionError as error:
