@@ -105,6 +105,8 @@ async def _answer(
         headers["authorization"] = f"Bearer {callers.tenant.tokens[role]}"
     url = httpx.URL(f"{callers.client.base_url}".rstrip("/") + path, query=query.encode() or None)
     async with callers.client.stream(verb, url, content=body, headers=headers) as response:
+        # What calls itself gRPC is answered as gRPC: 200, and the code in a header.
+        assert response.headers.get("grpc-status", "0") not in ("2", "13"), response.headers
         if response.is_success:
             return Answer(True, {}, response.status_code)
         content = await response.aread()

@@ -52,7 +52,7 @@ def tolerant_decoder(message: type[Message], max_bytes: int) -> Callable[[bytes]
 
 
 def tolerant(decoder: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
-    """The decoder of requests that are not of the contract, but it never raises either. None: takes bytes as they are."""
+    """The decoder of requests that are not of the contract, but never raising either. None: bytes stay as they are."""
 
     def decode(data: bytes) -> Any:
         try:
