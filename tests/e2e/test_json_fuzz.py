@@ -70,7 +70,7 @@ _ODD_QUERIES: Final = (
 @pytest.fixture(scope="module")
 async def callers(service: Service, database_url: str) -> AsyncIterator[Callers]:
     """Callers of a service of its own, which is ready at the end as it was at the beginning."""
-    async with own_service(service, database_url, _TENANT) as own:
+    async with own_service(service, database_url, _TENANT, DG_FRESHNESS_WAIT="0.2") as own:
         answer = await own.callers.call("rest", "CreateTenant", {"tenant_id": _TENANT, "reason": "to fuzz"})
         assert answer.ok, answer.body
         yield own.callers

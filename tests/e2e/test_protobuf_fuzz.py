@@ -29,7 +29,7 @@ _FURTHER: Final = (
 @pytest.fixture(scope="module")
 async def callers(service: Service, database_url: str) -> AsyncIterator[Callers]:
     """Callers of a service of its own, which is the same at the end and has logged no failure."""
-    async with own_service(service, database_url, _TENANT) as own:
+    async with own_service(service, database_url, _TENANT, DG_FRESHNESS_WAIT="0.2") as own:
         answer = await own.callers.call("grpc", "CreateTenant", {"tenant_id": _TENANT, "reason": "to fuzz"})
         assert answer.ok, answer.body
         yield own.callers

@@ -13,7 +13,7 @@ _Test = TypeVar("_Test", bound=Callable[..., Any])
 
 _USUAL: Final = 10
 """`FUZZ_EXAMPLES` that asks for as many inputs as without it."""
-_WANTED: Final = os.environ.get("FUZZ_EXAMPLES")
+WANTED: Final = os.environ.get("FUZZ_EXAMPLES")
 SEED: Final = os.environ.get("FUZZ_SEED")
 
 
@@ -23,7 +23,7 @@ def fuzzed(inputs: int) -> Callable[[_Test], _Test]:
     What a request leaves behind at a service is not undone between inputs, so that fixtures are those of the test.
     """
     effort = settings(
-        max_examples=inputs if _WANTED is None else max(1, inputs * int(_WANTED) // _USUAL),
+        max_examples=inputs if WANTED is None else max(1, inputs * int(WANTED) // _USUAL),
         derandomize=SEED is None,
         database=None,
         deadline=None,

@@ -27,7 +27,9 @@ class OwnService:
 
 
 @contextlib.asynccontextmanager
-async def own_service(service: Service, database_url: str, tenant_id: TenantId) -> AsyncIterator[OwnService]:
+async def own_service(
+    service: Service, database_url: str, tenant_id: TenantId, **environment: str
+) -> AsyncIterator[OwnService]:
     """Start it. Its database is on the Postgres of `database_url`, and it takes the tokens of `service`."""
     owner = await asyncpg.connect(database_url)
     name = f"fuzzed_{uuid.uuid4().hex[:8]}"
@@ -37,7 +39,7 @@ async def own_service(service: Service, database_url: str, tenant_id: TenantId) 
     limits = {f"DG_LIMIT_{limit}": "off" for limit in _LIMITS}
     tenant = Tenant(tenant_id, {role: service.token(tenant_ids=[tenant_id], roles=[role]) for role in tokens.ROLES})
     async with (
-        another_server(service, url, DG_HEARTBEAT_SECONDS="0.5", **limits) as running,
+        another_server(service, url, DG_HEARTBEAT_SECONDS="0.5", **limits, **environment) as running,
         callers_of(running, tenant) as callers,
     ):
         yield OwnService(running, url, callers)

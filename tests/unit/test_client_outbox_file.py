@@ -121,17 +121,14 @@ def test_an_event_that_a_disk_has_damaged_is_told(path: Path, outbox: Outbox, va
     outbox.put(event_of(2), None)
     outbox.refuse(1, "SCHEMA_VIOLATION", "wrong")
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        for table in ("waiting", "refused"):
-            # As an overwritten page would have it, whatever the columns are declared to hold.
-            connection.execute("PRAGMA writable_schema = ON")
-            connection.execute(
-                f"UPDATE sqlite_schema SET sql = replace(sql, 'BLOB NOT NULL', '') WHERE name = '{table}'"
-            )
+        # As an overwritten page would have it, whatever the columns are declared to hold.
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("UPDATE sqlite_schema SET sql = replace(sql, 'BLOB NOT NULL', '')")
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        for table in ("waiting", "refused"):
-            connection.execute(f"UPDATE {table} SET event = ?", (value,))
+        connection.execute("UPDATE waiting SET event = ?", (value,))
+        connection.execute("UPDATE refused SET event = ?", (value,))
     for read in (functools.partial(outbox.first, events=9, size_bytes=BIG), outbox.refused):
-        with pytest.raises(errors.OutboxError, match="it holds what is no event. The file is damaged"):
+        with pytest.raises(errors.OutboxError, match=r"it holds what is no event\. The file is damaged"):
             read()
 
 
