@@ -91,6 +91,8 @@ def test_what_is_no_object_is_refused_without_repeating_it(content: bytes, words
         ({"trace_seq": "x"}, "trace_seq"),
         ({"source": {"producer": "p"}}, "producer"),
         ({"tags": ["\ud800"]}, "surrogate"),
+        ({"actor": "\ud800"}, "half of a surrogate pair"),
+        ({"source": {"\ud800": 1}}, "half of a surrogate pair"),
         ({"payload": {"a": {"b": {}}}, "trace_started": {}}, "oneof"),
     ],
 )

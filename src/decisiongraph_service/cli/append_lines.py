@@ -112,7 +112,7 @@ def parse(line: Line, completion: Completion | None) -> ReadEvent:
     known = {name: value for name, value in given.items() if name in _FIELDS}
     try:
         event = json_format.ParseDict(known, Event())
-    except (json_format.ParseError, ValueError, TypeError, RecursionError) as error:
+    except (json_format.ParseError, ValueError, TypeError, RecursionError, SystemError) as error:
         raise LineRefused(Refusal(line.number, "INVALID_ARGUMENT", _reason(error), event=given)) from None
     if completion is not None:
         completion.complete(event, given)
@@ -159,4 +159,7 @@ def _finite(text: str) -> float:
 
 
 def _reason(error: Exception) -> str:
-    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    # What protobuf's library makes of such a text where the name of a field should be.
+    return "holds half of a surrogate pair, which is no text" if isinstance(error, SystemError) else str(error)
