@@ -45,9 +45,9 @@ async def _ask(callers: Callers, rpc: str, way: str = "grpc", **changes: Any) ->
     return await callers.call(way, rpc, {**_request(rpc), **changes})
 
 
-def _assert_refused(answer: Answer, what: object) -> None:
+def _assert_refused(answer: Answer, what: object, reason: str = "FOREIGN_TOKEN") -> None:
     assert (answer.ok, answer.reason, answer.fields) == (False, "INVALID_ARGUMENT", ["page_token"]), (what, answer.body)
-    assert answer.detail("BadRequest")["field_violations"][0]["reason"] == "FOREIGN_TOKEN"
+    assert answer.detail("BadRequest")["field_violations"][0]["reason"] == reason
 
 
 @pytest.fixture
@@ -93,7 +93,8 @@ async def test_no_list_takes_a_token_with_any_change(
     rpc = data.draw(st.sampled_from(_LISTS))
     token = given_tokens.get(rpc, next(iter(given_tokens.values())))
     changed = data.draw(near(token, _PIECES))
-    if changed in (token, ""):
-        return
+    if changed in (token, "") or any("\ud800" <= character <= "\udfff" for character in changed):
+        return  # no client sends half a surrogate pair
+    reason = "NO_NUL" if "\0" in changed else "FOREIGN_TOKEN"
     for way in ("grpc", "rest") if rpc in OVER_REST else ("grpc",):
-        _assert_refused(await _ask(callers, rpc, way, page_token=changed), (rpc, way, changed))
+        _assert_refused(await _ask(callers, rpc, way, page_token=changed), (rpc, way, changed), reason)
