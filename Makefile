@@ -18,9 +18,9 @@ run: .venv/.complete ## start everything and print how to call it; Ctrl-C stops 
 test: .venv/.complete ## run all tests, three files at a time
 	@exec .venv/bin/python -m pytest -n 3 --dist loadfile
 
-fuzz: .venv/.complete ## fuzz REST by the OpenAPI document, longer than `make test` does (EXAMPLES=100 SEED=…)
+fuzz: .venv/.complete ## fuzz REST by the OpenAPI document, and every decoder, longer than `make test` does (EXAMPLES=100 SEED=…)
 	FUZZ_EXAMPLES="$${EXAMPLES:-100}" FUZZ_SEED="$${SEED:-$$RANDOM}" \
-	  .venv/bin/python -m pytest --log-cli-level=INFO tests/e2e/test_openapi_fuzz.py
+	  .venv/bin/python -m pytest --log-cli-level=INFO tests/unit/test_*_fuzz.py tests/e2e/test_*_fuzz.py
 
 check: .venv/.complete ## check format, lint, types, import rules, the contract and the image
 	.venv/bin/ruff format --check .

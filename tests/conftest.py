@@ -31,7 +31,13 @@ from decisiongraph_service.storage.database import Database
 from tests import example_programs
 from tests.calling import AUDIENCE, ISSUER, Callers, Service, Tenant, wait_until_serving
 from tests.example_programs import Example, Examples
+from tests.fuzz import effort
 from tests.rpc_stages import Stage
+
+
+def pytest_report_header() -> str | None:
+    """How to repeat what was fuzzed."""
+    return None if effort.SEED is None else f"fuzzing: again with make fuzz EXAMPLES={effort.WANTED} SEED={effort.SEED}"
 
 
 @pytest.fixture(scope="session")

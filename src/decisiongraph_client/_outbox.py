@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from google.protobuf.message import DecodeError
+
 from decisiongraph.v1.event_pb2 import Event
 from decisiongraph_client import _forks, _outbox_file
 from decisiongraph_client._outbox_status import OutboxStatus, RefusedEvent
@@ -71,7 +73,7 @@ class Outbox:
         """
         encoded = event.SerializeToString()
         with self._transaction() as connection:
-            (held,) = connection.execute("SELECT bytes FROM size").fetchone()
+            held = self._held(connection)
             if held + len(encoded) > self.max_bytes:
                 raise self._full(held, connection)
             insert = "INSERT INTO waiting (tenant, event) VALUES (?, ?)"
@@ -88,10 +90,11 @@ class Outbox:
             rows = connection.execute("SELECT id, tenant, event FROM waiting ORDER BY id LIMIT ?", (events,))
             with contextlib.closing(rows):
                 for number, tenant, encoded in rows:
+                    event = self._event(encoded, tenant)
                     size_bytes -= len(encoded)
                     if found and (size_bytes < 0 or tenant != found[0].tenant):
                         break
-                    found.append(Waiting(number, tenant, Event.FromString(encoded)))
+                    found.append(Waiting(number, tenant, event))
         return found
 
     def delivered(self, numbers: Sequence[int]) -> None:
@@ -112,7 +115,7 @@ class Outbox:
         """What was put aside, oldest first."""
         with self._reading() as connection:
             rows = connection.execute("SELECT id, tenant, event, reason, message FROM refused ORDER BY id").fetchall()
-        return [RefusedEvent(row[0], row[1], Event.FromString(row[2]), row[3], row[4]) for row in rows]
+        return [RefusedEvent(row[0], row[1], self._event(row[2], row[1]), row[3], row[4]) for row in rows]
 
     def forget_refused(self, numbers: Sequence[int]) -> None:
         """Remove what was put aside, when its owner has seen it."""
@@ -146,7 +149,7 @@ class Outbox:
         with self._reading() as connection:
             (waiting,) = connection.execute("SELECT count(*) FROM waiting").fetchone()
             (refused,) = connection.execute("SELECT count(*) FROM refused").fetchone()
-            (held,) = connection.execute("SELECT bytes FROM size").fetchone()
+            held = self._held(connection)
         return OutboxStatus(waiting, refused, held, self.max_bytes)
 
     def close(self, *, patience: float = 0.0) -> None:
@@ -174,6 +177,22 @@ class Outbox:
     def forked(self) -> None:
         """In a forked child: begin anew. A file that could not be closed before is of no use to it."""
         self._lock, self._holds_for_fork = threading.Lock(), False
+
+    def _event(self, encoded: object, tenant: object) -> Event:
+        """The event of a row. SQLite keeps no checksums: what a disk has damaged is read as if it were right."""
+        if isinstance(encoded, bytes) and isinstance(tenant, str | None):
+            with contextlib.suppress(DecodeError):
+                return Event.FromString(encoded)
+        raise self._damaged("it holds what is no event")
+
+    def _held(self, connection: sqlite3.Connection) -> int:
+        row = connection.execute("SELECT bytes FROM size").fetchone()
+        if row is None or not isinstance(row[0], int):
+            raise self._damaged("it does not say how much it holds")
+        return row[0]
+
+    def _damaged(self, what: str) -> OutboxError:
+        return OutboxError(f"the outbox {self.path} cannot be used: {_outbox_file.damaged(what)}")
 
     def _full(self, held: int, connection: sqlite3.Connection) -> OutboxFull:
         (refused,) = connection.execute("SELECT count(*) FROM refused").fetchone()

@@ -47,7 +47,7 @@ def check(path: Path) -> bool:
         except sqlite3.Error as error:
             raise ConfigurationError(f"the outbox {path} cannot be read: {what_to_do(error)}") from error
     if found != "ok":
-        raise ConfigurationError(f"the outbox {path} cannot be read: {_damaged(found)}")
+        raise ConfigurationError(f"the outbox {path} cannot be read: {damaged(found)}")
     return bool(waits)
 
 
@@ -75,7 +75,7 @@ def what_to_do(error: Exception) -> str:
     """What SQLite says, and what helps."""
     code = _code(error)
     if code in _OF_THE_CONTENT:
-        return _damaged(str(error))
+        return damaged(str(error))
     if code == sqlite3.SQLITE_FULL:
         return f"{error}; make room on the disk, what was accepted before is safe"
     return str(error)
@@ -90,7 +90,8 @@ def _code(error: Exception) -> int:
     return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)) & 0xFF
 
 
-def _damaged(what: str) -> str:
+def damaged(what: str) -> str:
+    """What is wrong with the file, and what helps."""
     return (
         f"{what}. The file is damaged or no outbox: end the programs that use it and move it away, with -wal and -shm; "
         "a new one is made. `sqlite3 FILE .recover` may find events in the old one"

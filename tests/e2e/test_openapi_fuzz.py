@@ -11,26 +11,22 @@ import logging
 import os
 import re
 import sys
-import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import asyncpg
 import httpx
 import jsonschema
 import pytest
 from tests import jobs
 from tests.accounts import done, make_account, make_key
-from tests.another_server import another_server, callers_of
-from tests.calling import METHODS, Callers, Service, Tenant
+from tests.calling import METHODS, Callers, Service
 from tests.fuzz import document
+from tests.fuzz.own_service import own_service
 from tests.rpc_examples import RULES
 
 from decisiongraph_service.access import tokens
 from decisiongraph_service.domain.vocabulary import TenantId
-from decisiongraph_service.runtime import server
-from decisiongraph_service.storage import migrations
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _OPERATIONS: Final = document.operations()
@@ -91,21 +87,9 @@ class Fuzzed:
 
 @pytest.fixture(scope="module")
 async def fuzzed(service: Service, database_url: str) -> AsyncIterator[Fuzzed]:
-    """A server on a database of its own: what is made and disabled by chance must not meet other tests."""
-    owner = await asyncpg.connect(database_url)
-    name = f"fuzzed_{uuid.uuid4().hex[:8]}"
-    await owner.execute(f"CREATE DATABASE {name}")
-    url = database_url.rsplit("/", 1)[0] + f"/{name}"
-    await migrations.upgrade(url, server.migrations_folder())
-    limits = {f"DG_LIMIT_{limit}": "off" for limit in ("READ", "WRITE", "ADMIN", "PUBLIC", "EVENTS", "BYTES")}
-    tenant = Tenant(_TENANT, {role: service.token(tenant_ids=[_TENANT], roles=[role]) for role in tokens.ROLES})
-    async with (
-        another_server(service, url, DG_HEARTBEAT_SECONDS="0.5", **limits) as running,
-        callers_of(running, tenant) as callers,
-    ):
-        yield Fuzzed(callers, url, running.rest, await _tell_the_story(callers))
-    await owner.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await owner.close()
+    """A server of its own with the story in it."""
+    async with own_service(service, database_url, _TENANT) as own:
+        yield Fuzzed(own.callers, own.database_url, own.running.rest, await _tell_the_story(own.callers))
 
 
 async def _tell_the_story(callers: Callers) -> dict[str, Sequence[str]]:

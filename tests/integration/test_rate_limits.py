@@ -65,6 +65,7 @@ async def test_a_limit_comes_back_with_time() -> None:
     [
         ({"read": "many"}, "read"),
         ({"read": ""}, "read"),
+        ({"read": "100/second;5/minute"}, "read"),
         ({"write": "-1/second"}, "write"),
         ({"events": "999/second"}, "1000"),
         ({"bytes": "4194303/second"}, "4194304"),
@@ -79,6 +80,16 @@ def test_a_limit_that_makes_no_sense_is_named(limits: dict[str, str], said: str)
 def test_a_place_that_cannot_count_is_refused_at_the_start(url: str) -> None:
     with pytest.raises(ValueError, match="DG_LIMIT_STORAGE_URL"):
         RateLimits.open(RequestLimits(), {}, url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["async+redis://:hush/x@r:6379", "async+nothing://:hush@r", "async+redis://:hush@r:x", "async+redis://:hush@["],
+)
+def test_what_is_wrong_with_the_place_is_told_without_its_password(url: str) -> None:
+    with pytest.raises(ValueError, match="DG_LIMIT_STORAGE_URL: must be an address") as refused:
+        RateLimits.open(RequestLimits(), {}, url)
+    assert "hush" not in str(refused.value)
 
 
 async def test_without_the_shared_counters_each_process_counts_alone() -> None:

@@ -71,6 +71,7 @@ def test_fields_that_no_event_has_are_told() -> None:
     [
         (b"{", "no JSON"),
         (b'{"a": NaN}', "NaN"),
+        (b'{"a": -1e400}', "-1e400 is larger than any number"),
         (b"[]", "no JSON object"),
         (b'"text"', "no JSON object"),
         (b'{"a": "\xff"}', "no UTF-8 at byte 8"),
@@ -90,6 +91,8 @@ def test_what_is_no_object_is_refused_without_repeating_it(content: bytes, words
         ({"trace_seq": "x"}, "trace_seq"),
         ({"source": {"producer": "p"}}, "producer"),
         ({"tags": ["\ud800"]}, "surrogate"),
+        ({"actor": "\ud800"}, "half of a surrogate pair"),
+        ({"source": {"\ud800": 1}}, "half of a surrogate pair"),
         ({"payload": {"a": {"b": {}}}, "trace_started": {}}, "oneof"),
     ],
 )

@@ -115,6 +115,23 @@ def test_an_empty_file_becomes_an_outbox(path: Path) -> None:
     outbox.close()
 
 
+@pytest.mark.parametrize("value", [b"\xff", None, 5, "text"], ids=repr)
+def test_an_event_that_a_disk_has_damaged_is_told(path: Path, outbox: Outbox, value: Any) -> None:
+    outbox.put(event_of(1), None)
+    outbox.put(event_of(2), None)
+    outbox.refuse(1, "SCHEMA_VIOLATION", "wrong")
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        # As an overwritten page would have it, whatever the columns are declared to hold.
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("UPDATE sqlite_schema SET sql = replace(sql, 'BLOB NOT NULL', '')")
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("UPDATE waiting SET event = ?", (value,))
+        connection.execute("UPDATE refused SET event = ?", (value,))
+    for read in (functools.partial(outbox.first, events=9, size_bytes=BIG), outbox.refused):
+        with pytest.raises(errors.OutboxError, match=r"it holds what is no event\. The file is damaged"):
+            read()
+
+
 @pytest.mark.parametrize("place", ["header", "middle", "end"])
 def test_a_damaged_outbox_is_refused_with_what_to_do(path: Path, outbox: Outbox, place: str) -> None:
     for number in range(200):

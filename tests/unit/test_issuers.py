@@ -333,6 +333,10 @@ BAD_ENTRIES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "file": ({"jwks_file": ..., "jwks_url": "file:///etc/passwd"}, r"\[0\].jwks_url"),
     "a user": ({"jwks_file": ..., "jwks_url": "https://a:b@login.example.com/"}, r"\[0\].jwks_url"),
+    "a port that is none": (
+        {"jwks_file": ..., "jwks_url": "https://a:hush/@login.example.com/"},
+        r"\[0\].jwks_url: [^0-9a-z]*Value error, must be an address with a host",
+    ),
     "a file that is missing": ({"jwks_file": "missing.json"}, "jwks_file of corp: .*missing.json.*cannot be read"),
     "a file without keys for it": ({"jwks_file": "issuers.json"}, "jwks_file of corp: .*no key set"),
     "an unknown field": ({"algoritms": []}, r"\[0\].algoritms"),

@@ -64,9 +64,8 @@ def test_a_damaged_token_is_refused(token: str) -> None:
 @given(st.integers(0, len(TOKEN) - 1), st.sampled_from("ABCXYZabcxyz0189-_"))
 def test_no_character_of_a_token_can_be_changed(position: int, character: str) -> None:
     changed = TOKEN[:position] + character + TOKEN[position + 1 :]
-    if position == len(TOKEN) - 1 or changed == TOKEN:
-        return  # the last character has bits that stand for nothing
-    refused(TOKENS, "List", "acme", PARAMETERS, changed)
+    if changed != TOKEN:
+        refused(TOKENS, "List", "acme", PARAMETERS, changed)
 
 
 @given(st.text(max_size=60))

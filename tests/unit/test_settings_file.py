@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from pydantic_settings import SettingsError
 
 from decisiongraph_service.runtime import secret_texts, settings_sources
 from decisiongraph_service.runtime.settings import Settings, variable
@@ -66,6 +67,8 @@ def test_a_database_that_the_environment_names_comes_before_one_in_the_file(
         ("[server]\ngrpc_port = 1", "'server' is no setting"),
         ('config_file = "x"', "config_file: a settings file cannot name another"),
         ("grpc_port = = 1", "no TOML: Invalid value (at line 1"),
+        (f"workers = {'[' * 10_000}", "nested too deeply"),
+        (f"workers = {'9' * 5_000}", "a number of too many digits"),
         ("#" * (MOST_BYTES + 1), "longer than 65,536 bytes"),
     ],
 )
@@ -87,6 +90,36 @@ def test_a_file_that_is_not_there_or_is_no_text_is_named(file: Path) -> None:
     file.mkdir()
     with pytest.raises(SettingsFileError, match=f"{file}: .* cannot be read: Is a directory"):
         Settings()
+
+
+def test_text_that_cannot_be_handed_on_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for line in (r'grpc_host = "a\u0000"', r'tenant_classes = {acme = "\u0000"}', r'limit_overrides = {"\u0000" = {}}'):
+        file.write_text(line)
+        with pytest.raises(ValueError, match="must be UTF-8 without NUL"):
+            Settings()
+    file.write_text("")
+    for variable_, value in (("DG_TENANT_CLASSES", r'{"acme": "\ud800"}'), ("DG_TLS_KEY_FILE", "\udcff")):
+        monkeypatch.setenv(variable_, value)
+        with pytest.raises(ValueError, match="must be UTF-8 without NUL"):
+            Settings()
+        monkeypatch.delenv(variable_)
+
+
+def test_json_that_is_nested_too_deeply_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert file.exists()
+    monkeypatch.setenv("DG_LIMIT_OVERRIDES", "[" * 50_000)
+    with pytest.raises(SettingsError, match="limit_overrides"):
+        Settings()
+
+
+@pytest.mark.parametrize("name", ["DG_DATABASE_URL_FILE", "DG_CONFIG_FILE"])
+def test_an_address_in_the_place_of_a_file_is_not_told(file: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    assert file.exists()
+    monkeypatch.setenv(name, _URL)
+    with pytest.raises(ValueError, match="cannot be read") as refused:
+        Settings()
+    assert "hush" not in str(refused.value)
+    assert "postgresql://dg:***@db.internal" in str(refused.value)
 
 
 @pytest.mark.parametrize("mode", [0o604, 0o602, 0o640, 0o644, 0o666])

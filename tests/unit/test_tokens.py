@@ -115,6 +115,26 @@ def test_powers_that_are_no_list_of_texts_are_refused(claim: str, value: Any) ->
     assert claim in refused(token(**{claim: value}))
 
 
+@pytest.mark.parametrize("claim", ["exp", "nbf"])
+@pytest.mark.parametrize("value", [True, str(NOW + 60), f"{NOW}", "1_900_000_000"])
+def test_a_time_that_python_alone_takes_for_a_number_is_refused(claim: str, value: Any) -> None:
+    assert f"{claim} must be a number of seconds" in refused(token(**{claim: value}))
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud800", "a\nb", "\u2028"])
+def test_names_that_cannot_be_stored_or_printed_are_refused(text: str) -> None:
+    changes: dict[str, Any] = {
+        "sub": text,
+        "api_key_id": text,
+        "tenants": [text],
+        "roles": [text],
+        "permissions": [text],
+    }
+    for claim, value in changes.items():
+        kind = "list of printable texts" if isinstance(value, list) else "text of printable characters"
+        assert f"{claim} must be a {kind}" in refused(token(**{claim: value}))
+
+
 def test_another_issuer_audience_or_key_is_refused() -> None:
     stranger = SigningKey(Ed25519PrivateKey.generate())
     refused(token(iss="them"))

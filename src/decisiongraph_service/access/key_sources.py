@@ -188,10 +188,16 @@ def check_url(url: str) -> None:
     Raises:
         ValueError: it is not.
     """
-    parts = urllib.parse.urlsplit(url)
-    if not parts.hostname or parts.username is not None or parts.fragment:
-        raise ValueError("must be an address with a host, and without a user or a fragment")
-    if parts.scheme != "https" and not (parts.scheme == "http" and _is_this_machine(parts.hostname)):
+    wanted = "must be an address with a host, and without a user or a fragment"
+    try:
+        parts = urllib.parse.urlsplit(url)
+        usable = parts.hostname and parts.port != 0
+    except ValueError:
+        # Without the reason: it may quote a part of the address, password included.
+        raise ValueError(wanted) from None
+    if not usable or parts.username is not None or parts.fragment:
+        raise ValueError(wanted)
+    if parts.scheme != "https" and not (parts.scheme == "http" and _is_this_machine(parts.hostname or "")):
         raise ValueError("must be https://…; http:// is for this machine only (127.0.0.1, ::1, localhost)")
 
 

@@ -27,6 +27,7 @@ SCOPE_OF_ROLE: Final[Mapping[str | None, str]] = {"reader": READ, "writer": WRIT
 """What a call counts as, by the role that its rpc needs."""
 
 _OFF: Final = "off"
+_STORAGE_URL: Final = "must be an address that begins with async+, e.g. async+redis://host:6379"
 _SHARED_SECONDS: Final = 0.25
 """So long shared counters are waited for; then the process counts alone."""
 _REPORT_EVERY_SECONDS: Final = 10
@@ -56,7 +57,8 @@ def parsed(of_one: RequestLimits) -> dict[str, limits.RateLimitItem]:
         if text == _OFF:
             continue
         try:
-            item = limits.parse(text)
+            # More than one would be read, and all but the first left out of account.
+            [item] = limits.parse_many(text)
         except ValueError as error:
             raise ValueError(f"the limit of {name}, {text!r}, is not like `100/second` or `off`") from error
         least = _LEAST.get(name, 1)
@@ -92,11 +94,15 @@ class RateLimits:
         """
         try:
             storage = storage_from_string(storage_url)
-        except (limits.errors.ConfigurationError, ValueError) as error:
-            raise ValueError(f"DG_LIMIT_STORAGE_URL: {error}") from error
+        except limits.errors.ConfigurationError as error:
+            # What the library says of an address quotes it, password included; of a missing package it names that.
+            said = str(error) if "prerequisite" in str(error) else _STORAGE_URL
+            raise ValueError(f"DG_LIMIT_STORAGE_URL: {said}") from None
+        except ValueError:
+            raise ValueError(f"DG_LIMIT_STORAGE_URL: {_STORAGE_URL}") from None
         if not isinstance(storage, Storage):
             raise ValueError(  # noqa: TRY004 - it is the setting that is wrong
-                "DG_LIMIT_STORAGE_URL must begin with async+, e.g. async+redis://host:6379"
+                f"DG_LIMIT_STORAGE_URL: {_STORAGE_URL}"
             )
         return cls(base, overrides, storage)
 

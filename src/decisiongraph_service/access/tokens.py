@@ -133,12 +133,12 @@ class OwnIssuer:
     def caller(self, claims: Mapping[str, Any]) -> Caller:
         """The caller, as `issue` wrote it down."""
         return Caller(
-            account_id=str(claims["sub"]),
+            account_id=_printable(claims["sub"], "sub"),
             tenant_ids=tuple(TenantId(tenant) for tenant in _texts(claims, "tenants")),
             roles=frozenset(_texts(claims, "roles")),
             permissions=frozenset(_texts(claims, "permissions")),
             expires_at=int(claims["exp"]),
-            key_id=None if claims.get(_KEY_CLAIM) is None else str(claims[_KEY_CLAIM]),
+            key_id=None if claims.get(_KEY_CLAIM) is None else _printable(claims[_KEY_CLAIM], _KEY_CLAIM),
         )
 
 
@@ -267,14 +267,22 @@ class TokenVerifier:
 
 
 def _seconds(claims: Mapping[str, Any], name: str) -> int:
+    """A time as RFC 7519 writes it, section 2: a number, and no text or truth value that Python takes for one."""
     value = claims[name]
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"{name} must be a number of seconds")
     return int(value)
 
 
+def _printable(value: object, name: str) -> str:
+    """A name, which goes into records and logs."""
+    if not isinstance(value, str) or not value.isprintable():
+        raise ValueError(f"{name} must be a text of printable characters")
+    return value
+
+
 def _texts(claims: Mapping[str, Any], name: str) -> list[str]:
     value = claims.get(name, [])
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise ValueError(f"{name} must be a list of texts")
+    if not isinstance(value, list) or not all(isinstance(item, str) and item.isprintable() for item in value):
+        raise ValueError(f"{name} must be a list of printable texts")
     return value

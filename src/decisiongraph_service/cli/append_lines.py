@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
@@ -111,7 +112,7 @@ def parse(line: Line, completion: Completion | None) -> ReadEvent:
     known = {name: value for name, value in given.items() if name in _FIELDS}
     try:
         event = json_format.ParseDict(known, Event())
-    except (json_format.ParseError, ValueError, TypeError, RecursionError) as error:
+    except (json_format.ParseError, ValueError, TypeError, RecursionError, SystemError) as error:
         raise LineRefused(Refusal(line.number, "INVALID_ARGUMENT", _reason(error), event=given)) from None
     if completion is not None:
         completion.complete(event, given)
@@ -130,7 +131,7 @@ def _object(line: Line) -> dict[str, Any]:
     if line.content is None:
         raise _no_event(line, f"longer than {MAX_LINE_BYTES} bytes")
     try:
-        value = json.loads(line.content.decode(), parse_constant=_refuse_constant)
+        value = json.loads(line.content.decode(), parse_constant=_refuse_constant, parse_float=_finite)
     except UnicodeDecodeError as error:
         raise _no_event(line, f"no UTF-8 at byte {error.start + 1}") from None
     except json.JSONDecodeError as error:
@@ -150,5 +151,15 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number of JSON")
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is larger than any number that is kept")
+    return number
+
+
 def _reason(error: Exception) -> str:
-    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    # What protobuf's library makes of such a text where the name of a field should be.
+    return "holds half of a surrogate pair, which is no text" if isinstance(error, SystemError) else str(error)

@@ -6,6 +6,7 @@ object a line.
 """
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TextIO, TypeAlias
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 Row: TypeAlias = Mapping[str, Any]
 _AS_WIDE_AS_NEEDED: Final = 10_000
+_SURROGATES: Final = re.compile("[\ud800-\udfff]")
 
 
 def as_dict(message: "Message") -> dict[str, Any]:
@@ -94,7 +96,9 @@ def print_failure(message: str) -> None:
 
 def _json(value: Any, file: TextIO, indent: int | None = None) -> str:
     unicode = (file.encoding or "").lower().replace("-", "").startswith("utf")
-    return json.dumps(value, ensure_ascii=not unicode, indent=indent)
+    text = json.dumps(value, ensure_ascii=not unicode, indent=indent)
+    # JSON may hold halves of surrogate pairs, and UTF-8 only as the escapes that they came as.
+    return text if text.isascii() else _SURROGATES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _visible(character: str) -> str:

@@ -40,7 +40,7 @@ class PageTokens:
     ) -> str:
         """A token for the page after `place`."""
         body = orjson.dumps(list(place))
-        return base64.urlsafe_b64encode(self._mac(list_name, tenant_id, parameters, body) + body).decode().rstrip("=")
+        return _text(self._mac(list_name, tenant_id, parameters, body) + body)
 
     def decode(
         self, list_name: str, tenant_id: TenantId, parameters: Sequence[Parameter], token: str
@@ -53,6 +53,9 @@ class PageTokens:
         try:
             raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
+            raw = b""
+        if _text(raw) != token:
+            # Base64 has other spellings of the same bytes, and only the one that was given is a token.
             raw = b""
         mac, body = raw[:_MAC_BYTES], raw[_MAC_BYTES:]
         if not hmac.compare_digest(mac, self._mac(list_name, tenant_id, parameters, body)):
@@ -72,6 +75,10 @@ class PageTokens:
     def _mac(self, list_name: str, tenant_id: TenantId, parameters: Sequence[Parameter], body: bytes) -> bytes:
         scope = orjson.dumps([list_name, tenant_id, list(parameters)])
         return hmac.digest(self._key, hashlib.sha256(scope).digest() + body, "sha256")[:_MAC_BYTES]
+
+
+def _text(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
 def estimated_bytes(event: StoredEvent) -> int:

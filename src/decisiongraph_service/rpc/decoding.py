@@ -6,7 +6,7 @@ call refuses it after it has seen who calls.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.internal import decoder
@@ -51,6 +51,26 @@ def tolerant_decoder(message: type[Message], max_bytes: int) -> Callable[[bytes]
     return decode
 
 
+def tolerant(decoder: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+    """The decoder of requests that are not of the contract, but never raising either. None: bytes stay as they are."""
+
+    def decode(data: bytes) -> Any:
+        try:
+            return data if decoder is None else decoder(data)
+        except DecodeError:
+            return Undecodable(_malformed("request"))
+
+    return decode
+
+
+def _malformed(path: str) -> Violation:
+    return Violation(
+        path,
+        "MALFORMED",
+        "is not a protobuf message of this type, or holds text that is not UTF-8; use the generated stubs",
+    )
+
+
 def _diagnose(descriptor: Descriptor, data: bytes) -> Violation:
     """The first thing in `data` that no decoder takes: text that is not UTF-8, too many levels, or broken bytes."""
     path = ""
@@ -66,11 +86,7 @@ def _diagnose(descriptor: Descriptor, data: bytes) -> Violation:
         path = ""
     except (IndexError, ValueError, DecodeError):
         pass
-    return Violation(
-        path or "request",
-        "MALFORMED",
-        "is not a protobuf message of this type, or holds text that is not UTF-8; use the generated stubs",
-    )
+    return _malformed(path or "request")
 
 
 class _TooManyFieldsError(Exception):

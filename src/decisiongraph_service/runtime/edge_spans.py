@@ -113,8 +113,9 @@ def _parts(endpoint: str) -> SplitResult:
     try:
         parts = urlsplit(endpoint)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError as error:
-        raise ValueError(f"{wanted}: {error}") from None
+    except ValueError:
+        # Without the reason: it may quote a part of the address, password included.
+        raise ValueError(wanted) from None
     if not usable or parts.query or parts.fragment:
         raise ValueError(wanted)
     if "@" in parts.netloc:

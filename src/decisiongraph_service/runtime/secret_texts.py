@@ -1,6 +1,7 @@
 """Texts of settings for people to see: what is secret in an address is not shown."""
 
 import re
+from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -26,6 +27,14 @@ def masked(text: str) -> str:
     query = f"?{_PARAMETER.sub(_parameter, parts.query)}" if parts.query else ""
     fragment = f"#{MASK}" if parts.fragment else ""
     return f"{text.partition('://')[0]}://{_netloc(parts)}{parts.path}{query}{fragment}"
+
+
+def masked_path(path: Path) -> str:
+    """The path for people: without its secret if it is an address that was taken for one, and of UTF-8 alone."""
+    text = str(path).encode("utf-8", "backslashreplace").decode()
+    # As a path, an address has lost one of its slashes.
+    as_address = re.sub(r"^([a-z+]*):/+", r"\1://", text)
+    return masked(as_address) if holds_secret(as_address) else text
 
 
 def holds_secret(text: str) -> bool:

@@ -1,20 +1,23 @@
 """The settings of the service: one typed class, read from the environment with the prefix `DG_`, and from a file."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
 from decisiongraph_service.domain import limits
-from decisiongraph_service.runtime import settings_file
+from decisiongraph_service.runtime import secret_texts, settings_file
 
 PREFIX: Final = "DG_"
 
@@ -24,13 +27,35 @@ def variable(name: str) -> str:
     return f"{PREFIX}{name}".upper()
 
 
+class Environment(EnvSettingsSource):
+    """The variables that are settings."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """The JSON of a variable.
+
+        Raises:
+            ValueError: it is no JSON, or nested too deeply.
+        """
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except RecursionError as error:
+            raise ValueError("is nested too deeply") from error
+
+
 class Settings(BaseSettings):
     """Everything that can be configured. A field `grpc_port` is the environment variable `DG_GRPC_PORT`.
 
     What is given here comes before the environment, that before the settings file, and that before the default.
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        # Of what is wrong the value is not told: it may be secret.
+        env_prefix=PREFIX,
+        extra="ignore",
+        frozen=True,
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
+    )
 
     config_file: Path | None = Field(
         default=None,
@@ -220,6 +245,13 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
     log_format: Literal["json", "console"] = Field(default="json", description="One JSON object or one line per event.")
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _can_be_handed_on(cls, value: object) -> object:
+        if not _is_plain(value):
+            raise ValueError("must be UTF-8 without NUL; other text cannot be handed on, stored or shown")
+        return value
+
     @field_validator("database_url")
     @classmethod
     def _from_file(cls, url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
@@ -229,7 +261,9 @@ class Settings(BaseSettings):
         try:
             text = path.read_text().strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} cannot be read ({error})") from error
+            shown = secret_texts.masked_path(path)
+            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            raise ValueError(f"{shown} cannot be read ({reason}); it must be the path of a file") from error
         if not text:
             raise ValueError(f"{path} is empty; write the address of the database into it")
         return SecretStr(text)
@@ -248,7 +282,8 @@ class Settings(BaseSettings):
         Raises:
             SettingsFileError: the settings file cannot be used.
         """
-        return init_settings, env_settings, InitSettingsSource(settings_cls, cls.values_of_file(env_settings))
+        environment = Environment(settings_cls)
+        return init_settings, environment, InitSettingsSource(settings_cls, cls.values_of_file(environment))
 
     @classmethod
     def values_of_file(cls, environment: PydanticBaseSettingsSource) -> dict[str, Any]:
@@ -323,6 +358,21 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"DG_LIMIT_OVERRIDES names a limit that there is not ({error}); there are {names}"
             ) from error
+
+
+def _is_plain(value: object) -> bool:
+    """Whether all texts of a value, and of what it holds, are UTF-8 without NUL."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            if "\0" in one or any("\ud800" <= character <= "\udfff" for character in one):
+                return False
+        elif isinstance(one, Mapping):
+            left.extend((*one.keys(), *one.values()))
+        elif isinstance(one, list):
+            left.extend(one)
+    return True
 
 
 def _text(value: object) -> str:

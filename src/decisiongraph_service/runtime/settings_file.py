@@ -63,7 +63,9 @@ def _load(path: Path) -> tuple[dict[str, Any], int, int]:
             status = os.fstat(file.fileno())
             content = file.read(MOST_BYTES + 1)
     except OSError as error:
-        raise SettingsFileError(f"{path}: the settings file cannot be read: {error.strerror or error}") from error
+        raise SettingsFileError(
+            f"{secret_texts.masked_path(path)}: the settings file cannot be read: {error.strerror or error}"
+        ) from error
     if len(content) > MOST_BYTES:
         raise SettingsFileError(f"{path}: the settings file is longer than {MOST_BYTES:,} bytes")
     try:
@@ -72,6 +74,11 @@ def _load(path: Path) -> tuple[dict[str, Any], int, int]:
         raise SettingsFileError(f"{path}: the settings file is not UTF-8 (byte {error.start})") from error
     except tomllib.TOMLDecodeError as error:
         raise SettingsFileError(f"{path}: the settings file is no TOML: {error}") from error
+    except RecursionError as error:
+        raise SettingsFileError(f"{path}: the settings file is nested too deeply") from error
+    except ValueError as error:
+        # Python reads no integer of more than 4,300 digits.
+        raise SettingsFileError(f"{path}: the settings file holds a number of too many digits") from error
 
 
 def _require_private(path: Path, mode: int, owner: int, secrets: list[str]) -> None:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from pydantic import SecretStr
@@ -87,6 +88,8 @@ def unknown_variables(
 def _shown(value: object) -> Any:
     if isinstance(value, SecretStr):
         return secret_texts.masked(value.get_secret_value())
+    if isinstance(value, Path):
+        return secret_texts.masked_path(value)
     if value is None or isinstance(value, (bool, int, float, dict)):
         return value
     return secret_texts.masked(str(value))

@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 from decisiongraph_service.domain import errors
 from decisiongraph_service.observer import EndedCall, Observer
 from decisiongraph_service.rpc import decoding, status, violations
-from decisiongraph_service.rpc.interceptors import call, request_id
+from decisiongraph_service.rpc.interceptors import call, request_id, undecodable
 from decisiongraph_service.rpc.interceptors.authentication import Gate
 from decisiongraph_service.rpc.interceptors.call import Call
 from decisiongraph_service.rpc.interceptors.drain import Drain, DrainedRequests
@@ -100,8 +100,8 @@ class Pipeline(grpc.aio.ServerInterceptor):
         if handler is None:
             return grpc.unary_unary_rpc_method_handler(self._unary(path, None))
         if path.startswith(_HEALTH):
-            return handler
-        decoder: Callable[[bytes], Any] | None = handler.request_deserializer
+            return undecodable.refusing(handler)
+        decoder = decoding.tolerant(handler.request_deserializer)
         if path in self._request_types:
             decoder = decoding.tolerant_decoder(self._request_types[path], self._max_request_bytes)
         if handler.request_streaming:
@@ -134,6 +134,8 @@ class Pipeline(grpc.aio.ServerInterceptor):
             ):
                 if requests is not None:
                     request = self.spendings.paced(admitted, aiter(requests))
+                    if path not in self._request_types:
+                        request = undecodable.decoded(request)
                 elif path in self._request_types:
                     self._check(path, request)
                 call.enter(admitted)
