@@ -97,26 +97,6 @@ def test_every_golden_event_has_its_hash(name: str) -> None:
     assert hashes == [stored["payload_hash"] for stored in golden["stored"]]
 
 
-@given(json_values)
-def test_digest_text_is_ascii_canonical_json(value: JsonValue) -> None:
-    text = canonical.digest_json(value)
-    assert all(" " <= character <= "~" for character in text)
-    assert json.loads(text) == value
-
-
-def test_digest_text_escapes_what_canonical_json_keeps() -> None:
-    assert canonical.digest_json({"ö": "😀\x7f/\x1f\n"}) == '{"\\u00f6":"\\ud83d\\ude00\\u007f/\\u001f\\n"}'
-
-
-def test_digest_of_an_empty_projection() -> None:
-    assert canonical.sha256_text(canonical.digest_json([])) == (
-        "sha256:4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945"
-    )
-    assert canonical.sha256_text(canonical.digest_json({"nodes": [], "edges": []})) == (
-        "sha256:57501e5c6808b3e14852a4ea21dc7873abf9409032a06f9b740c973e83f62cf7"
-    )
-
-
 def nested(levels: int) -> JsonValue:
     value: JsonValue = {}
     for _ in range(levels - 1):

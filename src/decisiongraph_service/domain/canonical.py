@@ -50,15 +50,6 @@ def sha256_text(text: str) -> str:
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
-def digest_json(value: JsonValue) -> str:
-    """Return the text behind a projection digest: canonical JSON in pure ASCII (DIGEST_INVARIANTS.md).
-
-    Every character outside U+0020 to U+007E is escaped, those above U+FFFF as a surrogate pair.
-    """
-    text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-    return text.replace("\x7f", "\\u007f")
-
-
 def walk(value: JsonValue) -> Iterator[tuple[JsonPath, JsonValue]]:
     """Yield every value of a payload with its path, in document order, containers before their members."""
     stack: list[tuple[JsonPath, JsonValue]] = [(None, value)]

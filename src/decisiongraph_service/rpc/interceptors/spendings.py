@@ -8,7 +8,7 @@ from typing import Any, Final
 from google.protobuf.message import Message
 
 from decisiongraph_service.access.authorization import Rule
-from decisiongraph_service.access.rate_limits import SCOPE_OF_ROLE, WRITE, RateLimits, Spending
+from decisiongraph_service.access.rate_limits import PUBLIC, SCOPE_OF_ROLE, WRITE, RateLimits, Spending
 from decisiongraph_service.access.tokens import Caller
 from decisiongraph_service.domain import errors
 from decisiongraph_service.domain.vocabulary import TenantId
@@ -24,7 +24,7 @@ class Spendings:
         """`rules` by path of the rpc; `free`: paths that are not counted."""
         self._limits = rate_limits
         self._scopes = {
-            path: "public" if rule.public else SCOPE_OF_ROLE[rule.role]
+            path: PUBLIC if rule.public else SCOPE_OF_ROLE[rule.role]
             for path, rule in rules.items()
             if path not in free
         }
