@@ -10,7 +10,7 @@ import grpc
 import pytest
 from tests.accounts import UNKNOWN_SECRET, WHY, done, expire, make_account, make_key, make_tenant
 from tests.calling import Callers, Service, Tenant
-from tests.clients import KINDS, Kind, client_of, record_trace
+from tests.clients import KINDS, Kind, client_of, record_trace, taken, token_of
 
 from decisiongraph_client import Client, _methods, errors
 from decisiongraph_client._async import session as async_session
@@ -91,6 +91,29 @@ async def test_a_refused_token_is_renewed_once(
         # All of them are refused, and one of them gets a new one for all.
         await asyncio.gather(*(client.get_projection_health() for _ in range(20)))
         assert len(times) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_watch_outlives_its_token(service: Service, tenant: Tenant, kind: Kind) -> None:
+    # It expired two seconds ago, and is taken for three more.
+    ending = service.token(
+        tenant_ids=[tenant.tenant_id], roles=["reader"], begins=int(time.time()) - 62, lifetime_seconds=60
+    )
+    given: list[str] = []
+
+    def token() -> str:
+        given.append(token_of(service, tenant) if given else ending)
+        return given[-1]
+
+    async with client_of(kind, service, tenant) as writer, client_of(kind, service, tenant, token=token) as client:
+        await record_trace(writer)
+        watching = asyncio.create_task(taken(client.watch(since_log_seq=0), 6, seconds=60))
+        while len(given) < 2:
+            assert not watching.done()
+            await asyncio.sleep(0.1)
+        await record_trace(writer)
+        assert [event.log_seq for event in await watching] == [1, 2, 3, 4, 5, 6]
+    assert given[0] == ending
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,6 +1,10 @@
-"""What the token of a key is good for, and that it stops within five seconds on every server once it is revoked."""
+"""What the token of a key is good for, and that it stops within five seconds on every server once it is revoked.
+
+Streams that are open stop too, also when their token expires.
+"""
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -356,3 +360,28 @@ async def test_an_open_stream_of_appends_takes_no_more(callers: Callers) -> None
     assert await stream.read() is not grpc.aio.EOF
     await done(callers, "RevokeApiKey", account_id=account, key_id=key_id)
     assert await _ends(stream, append) is grpc.StatusCode.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize("rpc", ["WatchEvents", "IngestEvents"])
+async def test_an_open_stream_ends_when_its_token_expires(callers: Callers, service: Service, rpc: str) -> None:
+    # It expired two seconds ago, and is taken for three more.
+    token = service.token(
+        tenant_ids=[callers.tenant.tenant_id],
+        roles=["reader", "writer"],
+        begins=int(time.time()) - 62,
+        lifetime_seconds=60,
+    )
+    metadata = (("authorization", f"Bearer {token}"),)
+    if rpc == "WatchEvents":
+        queries = query_service_pb2_grpc.QueryServiceStub(callers.channel)
+        stream: Any = queries.WatchEvents(query_service_pb2.WatchEventsRequest(), metadata=metadata, timeout=30)
+    else:
+        ingestion = ingestion_service_pb2_grpc.IngestionServiceStub(callers.channel)
+        stream = ingestion.IngestEvents(metadata=metadata, timeout=30)
+        await stream.write(ingestion_service_pb2.IngestEventsRequest(event=event_message(started())))
+    assert await stream.read() is not grpc.aio.EOF
+    with contextlib.suppress(grpc.aio.AioRpcError):
+        while await stream.read() is not grpc.aio.EOF:
+            pass
+    assert await stream.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert "expired" in await stream.details()

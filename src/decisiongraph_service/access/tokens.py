@@ -199,8 +199,20 @@ class TokenVerifier:
                 self._verified.popitem(last=False)
         return verified.caller
 
+    def require_unexpired(self, caller: Caller) -> None:
+        """Return if the token that a caller was let in with is still valid by its time.
+
+        Raises:
+            Unauthenticated: it has expired since.
+        """
+        if self._has_expired(caller):
+            raise _expired()
+
+    def _has_expired(self, caller: Caller) -> bool:
+        return caller.expires_at + _LEEWAY_SECONDS <= self._clock()
+
     def _still_good(self, verified: _Verified) -> bool:
-        if verified.caller.expires_at + _LEEWAY_SECONDS <= self._clock():
+        if self._has_expired(verified.caller):
             return False
         key = verified.issuer.find_key(verified.key_id)
         return key is not None and key.public is verified.key
@@ -228,7 +240,7 @@ class TokenVerifier:
             self._check_times(claims)
             return _Verified(issuer.caller(claims), issuer, key_id, key.public)
         except jwt.ExpiredSignatureError as error:
-            raise errors.Unauthenticated("authorization: the token has expired; get a new one") from error
+            raise _expired() from error
         except jwt.ImmatureSignatureError as error:
             raise errors.Unauthenticated(
                 "authorization: the token is not valid yet (`nbf`); send it later, or set the clock of its issuer right"
@@ -264,6 +276,10 @@ class TokenVerifier:
             raise jwt.ExpiredSignatureError("expired")
         if "nbf" in claims and _seconds(claims, "nbf") - _LEEWAY_SECONDS > now:
             raise jwt.ImmatureSignatureError("it is not valid yet")
+
+
+def _expired() -> errors.Unauthenticated:
+    return errors.Unauthenticated("authorization: the token has expired; get a new one")
 
 
 def _seconds(claims: Mapping[str, Any], name: str) -> int:

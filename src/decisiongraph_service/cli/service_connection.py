@@ -126,8 +126,24 @@ class AdminService:
         return self._session.call(_method(rpc), request)
 
     def stream(self, rpc: str, request: "Message") -> Iterator[Any]:
-        """The answers to a request, to the end."""
-        return self._session.stream(_method(rpc), request, silence=_LONGEST_JOB_SECONDS)
+        """The answers to a request, to the end. When the token ends before, the request is made again with a new one.
+
+        That suits streams that tell how things stand: what was told may be told again.
+        """
+        from decisiongraph_client import errors
+
+        renewed = False
+        while True:
+            try:
+                for answer in self._session.stream(_method(rpc), request, silence=_LONGEST_JOB_SECONDS):
+                    renewed = False
+                    yield answer
+            except errors.Unauthenticated:
+                if renewed or not self._session.may_renew:
+                    raise
+                renewed = True
+            else:
+                return
 
 
 @contextlib.contextmanager

@@ -77,7 +77,8 @@ class IngestionServiceServicer:
 
     def IngestEvents(self, request_iterator, context):
         """Appends a stream of events. Each request is answered by one acknowledgement, in the order sent, after the event's
-        commit. A refused event is acknowledged with its error and does not end the stream. Only over gRPC.
+        commit. A refused event is acknowledged with its error and does not end the stream. The end of the token does, with
+        UNAUTHENTICATED: send what was not acknowledged again, with a new one. Only over gRPC.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,7 +46,8 @@ class IngestionServiceStub:
     """
     IngestEvents: _grpc.StreamStreamMultiCallable[_ingestion_service_pb2.IngestEventsRequest, _ingestion_service_pb2.IngestEventsResponse]
     """Appends a stream of events. Each request is answered by one acknowledgement, in the order sent, after the event's
-    commit. A refused event is acknowledged with its error and does not end the stream. Only over gRPC.
+    commit. A refused event is acknowledged with its error and does not end the stream. The end of the token does, with
+    UNAUTHENTICATED: send what was not acknowledged again, with a new one. Only over gRPC.
     """
 
 @_typing.type_check_only
@@ -67,7 +68,8 @@ class IngestionServiceAsyncStub(IngestionServiceStub):
     """
     IngestEvents: _aio.StreamStreamMultiCallable[_ingestion_service_pb2.IngestEventsRequest, _ingestion_service_pb2.IngestEventsResponse]  # type: ignore[assignment]
     """Appends a stream of events. Each request is answered by one acknowledgement, in the order sent, after the event's
-    commit. A refused event is acknowledged with its error and does not end the stream. Only over gRPC.
+    commit. A refused event is acknowledged with its error and does not end the stream. The end of the token does, with
+    UNAUTHENTICATED: send what was not acknowledged again, with a new one. Only over gRPC.
     """
 
 class IngestionServiceServicer:
@@ -100,7 +102,8 @@ class IngestionServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_ingestion_service_pb2.IngestEventsResponse], _abc.AsyncIterator[_ingestion_service_pb2.IngestEventsResponse]]:
         """Appends a stream of events. Each request is answered by one acknowledgement, in the order sent, after the event's
-        commit. A refused event is acknowledged with its error and does not end the stream. Only over gRPC.
+        commit. A refused event is acknowledged with its error and does not end the stream. The end of the token does, with
+        UNAUTHENTICATED: send what was not acknowledged again, with a new one. Only over gRPC.
         """
 
 def add_IngestionServiceServicer_to_server(servicer: IngestionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -151,7 +151,8 @@ class QueryServiceServicer:
 
     def WatchEvents(self, request, context):
         """Follows the log: first the events after `since_log_seq`, then new ones as they are committed, each once and in
-        order. Over REST the answer is newline-delimited JSON. Resume with the last `log_seq` or `head_log_seq` seen.
+        order. Over REST the answer is newline-delimited JSON. Resume with the last `log_seq` or `head_log_seq` seen. Ends
+        with UNAUTHENTICATED when the token expires: resume with a new one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

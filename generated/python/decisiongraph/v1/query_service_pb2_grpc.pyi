@@ -61,7 +61,8 @@ class QueryServiceStub:
     """Events by ascending `log_seq`. All filters are optional and must all match."""
     WatchEvents: _grpc.UnaryStreamMultiCallable[_query_service_pb2.WatchEventsRequest, _query_service_pb2.WatchEventsResponse]
     """Follows the log: first the events after `since_log_seq`, then new ones as they are committed, each once and in
-    order. Over REST the answer is newline-delimited JSON. Resume with the last `log_seq` or `head_log_seq` seen.
+    order. Over REST the answer is newline-delimited JSON. Resume with the last `log_seq` or `head_log_seq` seen. Ends
+    with UNAUTHENTICATED when the token expires: resume with a new one.
     """
     GetContextGraph: _grpc.UnaryUnaryMultiCallable[_query_service_pb2.GetContextGraphRequest, _query_service_pb2.GetContextGraphResponse]
     """The neighbourhood of a node. A node that does not exist gives empty lists."""
@@ -111,7 +112,8 @@ class QueryServiceAsyncStub(QueryServiceStub):
     """Events by ascending `log_seq`. All filters are optional and must all match."""
     WatchEvents: _aio.UnaryStreamMultiCallable[_query_service_pb2.WatchEventsRequest, _query_service_pb2.WatchEventsResponse]  # type: ignore[assignment]
     """Follows the log: first the events after `since_log_seq`, then new ones as they are committed, each once and in
-    order. Over REST the answer is newline-delimited JSON. Resume with the last `log_seq` or `head_log_seq` seen.
+    order. Over REST the answer is newline-delimited JSON. Resume with the last `log_seq` or `head_log_seq` seen. Ends
+    with UNAUTHENTICATED when the token expires: resume with a new one.
     """
     GetContextGraph: _aio.UnaryUnaryMultiCallable[_query_service_pb2.GetContextGraphRequest, _query_service_pb2.GetContextGraphResponse]  # type: ignore[assignment]
     """The neighbourhood of a node. A node that does not exist gives empty lists."""
@@ -188,7 +190,8 @@ class QueryServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_query_service_pb2.WatchEventsResponse], _abc.AsyncIterator[_query_service_pb2.WatchEventsResponse]]:
         """Follows the log: first the events after `since_log_seq`, then new ones as they are committed, each once and in
-        order. Over REST the answer is newline-delimited JSON. Resume with the last `log_seq` or `head_log_seq` seen.
+        order. Over REST the answer is newline-delimited JSON. Resume with the last `log_seq` or `head_log_seq` seen. Ends
+        with UNAUTHENTICATED when the token expires: resume with a new one.
         """
 
     def GetContextGraph(

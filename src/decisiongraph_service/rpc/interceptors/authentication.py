@@ -60,9 +60,11 @@ class Gate:
         """Return if the caller of a long call would be let in again.
 
         Raises:
-            Unauthenticated: its key is revoked or its account disabled.
+            Unauthenticated: its token has expired, its key is revoked or its account disabled.
             Forbidden: its tenant is disabled.
         """
+        if admitted.caller is not None:
+            self._verifier.require_unexpired(admitted.caller)
         with contextlib.suppress(errors.StorageUnavailable):
             # What a stream reads comes from the same database: without it nothing is told to anybody.
             if admitted.caller is not None:
