@@ -16,7 +16,7 @@ run: .venv/.complete ## start everything and print how to call it; Ctrl-C stops 
 	@exec .venv/bin/decisiongraph run
 
 test: .venv/.complete ## run all tests, three files at a time
-	@exec .venv/bin/python -m pytest -n 3 --dist loadfile
+	@exec .venv/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 fuzz: .venv/.complete ## fuzz REST by the OpenAPI document, and every decoder, longer than `make test` does (EXAMPLES=100 SEED=…)
 	FUZZ_EXAMPLES="$${EXAMPLES:-100}" FUZZ_SEED="$${SEED:-$$RANDOM}" \
