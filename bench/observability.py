@@ -1,8 +1,8 @@
 """Measures what it costs an append that a server is observed: metrics, spans of some calls, spans of all.
 
-`python -m bench.observability` starts a Postgres, and a server after another on it, one for each way of being
-observed, all ways once and then all once more. Spans go to a program of its own that takes and drops them. Needs Go for
-the load program. What it printed is in docs/benchmarks/API_BASELINE.md.
+`python -m bench.observability` starts a Postgres and a server for each way of being observed, and appends through one
+after another, again and again. A further server projects. Spans go to a program of its own that takes and drops them.
+Needs Go for the load program. What it printed is in docs/benchmarks/API_BASELINE.md.
 """
 
 import argparse
@@ -50,22 +50,28 @@ async def measure(running: Stack, *, repeats: int, seconds: float, note: Callabl
     """
     found: Observed = {load: {} for load in _LOADS}
     headers = await running.tenants(1)
-    async with _collector() as collector:
-        ways = list(_ways(collector).items())
+    async with contextlib.AsyncExitStack() as opened:
+        collector = await opened.enter_async_context(_collector())
+        servers = [
+            (
+                way,
+                await opened.enter_async_context(
+                    stack.with_other_server(running, DG_PROJECTOR_ENABLED="false", **variables)
+                ),
+            )
+            for way, variables in _ways(collector).items()
+        ]
         for repeat in range(repeats):
-            # In turns: who comes first finds the machine cooler and the log shorter.
-            turn = repeat % len(ways)
-            for way, variables in ways[turn:] + ways[:turn]:
-                async with stack.with_other_server(running, DG_PROJECTOR_ENABLED="true", **variables) as observed:
-                    for load, (callers, batch) in _LOADS.items():
-                        method = "AppendEvents" if batch > 1 else "AppendEvent"
-                        group = Group("unary", observed.service, callers, headers, method, batch)
-                        figures = await Bench(observed, seconds).load(group)
-                        found[load].setdefault(way, []).append(figures)
-                        note(
-                            f"{repeat + 1}/{repeats} observed by {way}: {load}: {figures['events_per_second']:,.0f} "
-                            f"events/s, {figures['server_us_per_event']:,.0f} us/event"
-                        )
+            for load, (callers, batch) in _LOADS.items():
+                # In turns: who comes first finds the log shorter.
+                turn = repeat % len(servers)
+                for way, observed in servers[turn:] + servers[:turn]:
+                    method = "AppendEvents" if batch > 1 else "AppendEvent"
+                    group = Group("unary", observed.service, callers, headers, method, batch)
+                    figures = await Bench(observed, seconds).load(group)
+                    found[load].setdefault(way, []).append(figures)
+                told = ", ".join(f"{way} {runs[-1]['events_per_second']:,.0f}" for way, runs in found[load].items())
+                note(f"{repeat + 1}/{repeats} {load}, events/s: {told}")
     return found
 
 
@@ -113,7 +119,7 @@ async def _collector() -> AsyncIterator[str]:
 
 async def _bench(repeats: int, seconds: float, console: Console) -> None:
     await load_program.build()
-    async with stack.running(DG_PROJECTOR_ENABLED="false") as running:
+    async with stack.running() as running:
         console.print(f"load of the machine before: {machine.load_average()}")
         for line in lines(await measure(running, repeats=repeats, seconds=seconds, note=console.print)):
             console.print(line)
@@ -125,8 +131,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m bench.observability", description="Measure what it costs an append that a server is observed."
     )
-    parser.add_argument("--repeats", type=int, default=5, help="runs of each case; medians are told (default: 5)")
-    parser.add_argument("--seconds", type=float, default=4.0, help="measured time of each run (default: 4)")
+    parser.add_argument("--repeats", type=int, default=15, help="runs of each case; medians are told (default: 15)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="measured time of each run (default: 2)")
     arguments = parser.parse_args()
     asyncio.run(_bench(arguments.repeats, arguments.seconds, Console(highlight=False, markup=False, width=160)))
 

@@ -5,6 +5,7 @@ Only what the sampler chose is followed: a commit has a span if one of its appen
 """
 
 import contextlib
+import random
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
@@ -12,6 +13,9 @@ from typing import Final
 from opentelemetry import context, propagate, trace
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, Tracer
 
+_PARENT: Final = "traceparent"
+_NOT_TRACED: Final = "-00"
+"""The flags at the end of a `traceparent` (W3C Trace Context, section 3.2.2.5) whose trace nobody records."""
 _MOST_TENANTS: Final = 1_000
 _MOST_COMMITS: Final = 100
 """Commits of a tenant that are remembered until they are projected; older ones get no link."""
@@ -21,14 +25,19 @@ _MOST_LINKS: Final = 100
 class Spans:
     """Begins and ends the spans of one process."""
 
-    def __init__(self, tracer: Tracer | None = None) -> None:
-        """None: there are no spans."""
+    def __init__(self, tracer: Tracer | None = None, *, sample_ratio: float = 1.0) -> None:
+        """`tracer` None: there are no spans. `sample_ratio`: see `begin_call`."""
         self._tracer = tracer
+        self._sample_ratio = sample_ratio
         self._commits: OrderedDict[str, deque[tuple[int, SpanContext]]] = OrderedDict()
 
     def begin_call(self, path: str, metadata: Mapping[str, str | bytes], request_id: str) -> Span | None:
-        """The span of a call, from now on the current one of this task. Continues that of a `traceparent`."""
-        if self._tracer is None:
+        """The span of a call, from now on the current one of this task; None if the call is not traced.
+
+        Continues that of a `traceparent`, if that is traced; without one a share of the calls begins traces. Chosen
+        here and not by a sampler, since a call that is not traced must cost nothing.
+        """
+        if self._tracer is None or not self._is_traced(metadata.get(_PARENT)):
             return None
         service, _, method = path[1:].rpartition("/")
         span = self._tracer.start_span(
@@ -45,6 +54,12 @@ class Spans:
         # Each call is a task of its own, so nothing is to be set back.
         context.attach(trace.set_span_in_context(span))
         return span
+
+    def _is_traced(self, parent: str | bytes | None) -> bool:
+        if isinstance(parent, str):
+            # What is no `traceparent` at all begins a trace.
+            return not parent.endswith(_NOT_TRACED)
+        return random.random() < self._sample_ratio  # noqa: S311 - a sample, no secret
 
     def end_call(self, span: Span | None, *, code: int, reason: str, tenant_id: str | None) -> None:
         """The call was answered."""

@@ -103,3 +103,18 @@ def test_without_a_tracer_nothing_is_made() -> None:
     assert spans.current() is None
     with spans.commit("t", [None]) as span:
         assert span is None
+
+
+def test_a_call_is_traced_as_its_caller_says_and_by_the_ratio_where_he_says_nothing() -> None:
+    tracer = TracerProvider().get_tracer("test")
+    parent = f"00-{'a' * 32}-{'b' * 16}"
+    never, always, mostly = (Spans(tracer, sample_ratio=ratio) for ratio in (0, 1, 0.75))
+    for spans in (never, always):
+        assert spans.begin_call("/s.S/M", {"traceparent": f"{parent}-00"}, "request") is None
+        traced = spans.begin_call("/s.S/M", {"traceparent": f"{parent}-01"}, "request")
+        assert traced is not None
+        assert traced.get_span_context().trace_id == int("a" * 32, 16)
+    assert never.begin_call("/s.S/M", {}, "request") is None
+    assert always.begin_call("/s.S/M", {}, "request") is not None
+    chosen = sum(mostly.begin_call("/s.S/M", {}, "request") is not None for _ in range(1_000))
+    assert 650 < chosen < 850

@@ -7,7 +7,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
-from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
 
 from decisiongraph_service.spans import Spans
 
@@ -23,14 +23,14 @@ class Tracing:
     def __init__(self, exporter: SpanExporter, *, sample_ratio: float) -> None:
         """`sample_ratio`: the share of calls that are traced, unless their `traceparent` decides."""
         self._provider = TracerProvider(
-            sampler=ParentBased(TraceIdRatioBased(sample_ratio)),
+            sampler=ParentBased(ALWAYS_ON),
             resource=Resource.create({"service.name": "decisiongraph", "service.version": version("decisiongraph")}),
             shutdown_on_exit=False,
         )
         self._provider.add_span_processor(
             BatchSpanProcessor(exporter, max_queue_size=_QUEUE_SPANS, max_export_batch_size=_BATCH_SPANS)
         )
-        self.spans = Spans(self._provider.get_tracer("decisiongraph"))
+        self.spans = Spans(self._provider.get_tracer("decisiongraph"), sample_ratio=sample_ratio)
 
     @classmethod
     def to_collector(cls, endpoint: str, *, sample_ratio: float) -> "Tracing":
