@@ -157,7 +157,7 @@ async def _observability(run: Run) -> Found:
     ratios = Ratios()
     for load, of_load in found.items():
         for way, (rate, processor) in observability.shares(of_load).items():
-            if way != observability.UNOBSERVED:
+            if way not in (observability.UNOBSERVED, observability.CONTROL):
                 ratios[f"{load}, rate with {way} / with nothing"] = Ratio(rate, "higher")
                 ratios[f"{load}, processor time with {way} / with nothing"] = Ratio(processor, "lower")
     return Found(found, observability.lines(found), ratios)

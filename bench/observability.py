@@ -24,6 +24,8 @@ from bench.stack import Stack
 from decisiongraph_service.runtime import children, ports
 
 UNOBSERVED: Final = "nothing"
+CONTROL: Final = "nothing, once more"
+"""What differs between it and the other is no cost, but how much the figures scatter."""
 _LOADS: Final = {"AppendEvent, 64 callers": (64, 1), f"AppendEvents of {BATCH}, 4 callers": (4, BATCH)}
 
 Observed: TypeAlias = dict[str, dict[str, list[Measurement]]]
@@ -38,6 +40,7 @@ def _ways(collector: str) -> dict[str, dict[str, str]]:
         "metrics": metrics,
         "metrics, spans of a tenth": spans,
         "metrics, spans of all": {**spans, "DG_OTLP_SAMPLE_RATIO": "1"},
+        CONTROL: {},
     }
 
 

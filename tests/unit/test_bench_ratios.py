@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from bench.ratios import Ratio, Ratios
+from bench.ratios import ACCEPTED, Ratio, Ratios
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,13 @@ def test_ratios_are_kept_in_a_file(tmp_path: Path) -> None:
     (tmp_path / "ratios.json").write_text('{"a": {"worth": 1}}')
     with pytest.raises(ValueError, match=r"ratios\.json"):
         Ratios.read(tmp_path / "ratios.json")
+
+
+def test_there_are_accepted_ratios() -> None:
+    assert {name.partition(": ")[0] for name in Ratios.read(ACCEPTED)} == {
+        "ingestion",
+        "costs",
+        "memory",
+        "growth",
+        "observability",
+    }
