@@ -217,11 +217,13 @@ class Database:
         """Connect.
 
         Raises:
-            StorageUnavailable: the database cannot be reached, refuses the account, or is not migrated.
+            StorageUnavailable: the database cannot be reached, refuses the account, is not migrated, or takes no writes.
+                A standby, or one that is being restored, lets itself be read while it lacks what was acknowledged.
         """
         try:
             pool = await asyncpg.create_pool(
                 database_url,
+                target_session_attrs=asyncpg.connect_utils.SessionAttribute.read_write,
                 min_size=min(2, pool_size),
                 max_size=pool_size,
                 connection_class=_Connection,
@@ -234,6 +236,11 @@ class Database:
         except asyncpg.InvalidParameterValueError as error:
             raise errors.StorageUnavailable(
                 f"the database is not migrated ({error}); run `decisiongraph migrate` first"
+            ) from error
+        except asyncpg.TargetServerAttributeNotMatched as error:
+            raise errors.StorageUnavailable(
+                "the database is a standby, still recovers, or is set to be read only; wait, or name the one that "
+                "takes writes"
             ) from error
         except (*_OUTAGE, asyncpg.PostgresError) as error:
             raise errors.StorageUnavailable(f"the database cannot be opened: {error}") from error
