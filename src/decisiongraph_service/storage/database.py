@@ -217,8 +217,9 @@ class Database:
         """Connect.
 
         Raises:
-            StorageUnavailable: the database cannot be reached, refuses the account, is not migrated, or takes no writes.
-                A standby, or one that is being restored, lets itself be read while it lacks what was acknowledged.
+            StorageUnavailable: the database cannot be reached, refuses the account, is not migrated, or takes no
+                writes. A standby, or one that is being restored, lets itself be read while it lacks what was
+                acknowledged.
         """
         try:
             pool = await asyncpg.create_pool(
