@@ -175,15 +175,17 @@ async def test_the_log_is_whole(aftermath: Aftermath) -> None:
 
 
 _SHARING: Final = """
-import os, signal, sys, time
-from decisiongraph_client import Client, _delivery, _outbox
+import os, signal, sys, threading
+from decisiongraph_client import Client, _outbox
 
 name, outbox, server, token, killed = sys.argv[1:]
 client = Client(server, token=token, producer=name, outbox=outbox)
+last_was_told = threading.Event()
 
 def delivered(self, numbers, before=_outbox.Outbox.delivered):
     open(outbox + "." + name, "a").close()
     if killed == "killed" and os.path.exists(outbox + ".now"):
+        last_was_told.wait(20)
         os.kill(os.getpid(), signal.SIGKILL)
     before(self, numbers)
 
@@ -193,6 +195,8 @@ for line in sys.stdin:
     with client.trace(workflow="w", title="t", primary_entity=("order", "1"), trace_id=f"{name} {line.strip()}"):
         pass
     print("recorded", flush=True)
+    if os.path.exists(outbox + ".now"):
+        last_was_told.set()
 print(client.close(20), flush=True)
 """
 
