@@ -14,8 +14,6 @@ from opentelemetry import context, propagate, trace
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, Tracer
 
 _PARENT: Final = "traceparent"
-_NOT_TRACED: Final = "-00"
-"""The flags at the end of a `traceparent` (W3C Trace Context, section 3.2.2.5) whose trace nobody records."""
 _MOST_TENANTS: Final = 1_000
 _MOST_COMMITS: Final = 100
 """Commits of a tenant that are remembered until they are projected; older ones get no link."""
@@ -37,12 +35,17 @@ class Spans:
         Continues that of a `traceparent`, if that is traced; without one a share of the calls begins traces. Chosen
         here and not by a sampler, since a call that is not traced must cost nothing.
         """
-        if self._tracer is None or not self._is_traced(metadata.get(_PARENT)):
+        if self._tracer is None:
+            return None
+        caller = context.Context()
+        if _PARENT in metadata:
+            caller = propagate.extract({key: text for key, text in metadata.items() if isinstance(text, str)})
+        if not self._is_traced(trace.get_current_span(caller).get_span_context()):
             return None
         service, _, method = path[1:].rpartition("/")
         span = self._tracer.start_span(
             path[1:],
-            context=propagate.extract({key: text for key, text in metadata.items() if isinstance(text, str)}),
+            context=caller,
             kind=SpanKind.SERVER,
             attributes={
                 "rpc.system": "grpc",
@@ -55,10 +58,9 @@ class Spans:
         context.attach(trace.set_span_in_context(span))
         return span
 
-    def _is_traced(self, parent: str | bytes | None) -> bool:
-        if isinstance(parent, str):
-            # What is no `traceparent` at all begins a trace.
-            return not parent.endswith(_NOT_TRACED)
+    def _is_traced(self, parent: SpanContext) -> bool:
+        if parent.is_valid:
+            return parent.trace_flags.sampled
         return random.random() < self._sample_ratio  # noqa: S311 - a sample, no secret
 
     def end_call(self, span: Span | None, *, code: int, reason: str, tenant_id: str | None) -> None:

@@ -114,7 +114,10 @@ def test_a_call_is_traced_as_its_caller_says_and_by_the_ratio_where_he_says_noth
         traced = spans.begin_call("/s.S/M", {"traceparent": f"{parent}-01"}, "request")
         assert traced is not None
         assert traced.get_span_context().trace_id == int("a" * 32, 16)
-    assert never.begin_call("/s.S/M", {}, "request") is None
-    assert always.begin_call("/s.S/M", {}, "request") is not None
+    # What is no `traceparent` says nothing: nobody can have his calls traced, or hide them, by writing nonsense.
+    for said in (None, "", "nonsense", "nonsense-00", f"{parent}-zz", f"ff-{'a' * 32}-{'b' * 16}-01"):
+        metadata = {} if said is None else {"traceparent": said}
+        assert never.begin_call("/s.S/M", metadata, "request") is None, said
+        assert always.begin_call("/s.S/M", metadata, "request") is not None, said
     chosen = sum(mostly.begin_call("/s.S/M", {}, "request") is not None for _ in range(1_000))
     assert 650 < chosen < 850
