@@ -51,16 +51,10 @@ class Part:
 
 async def _ingestion(run: Run) -> Found:
     """The cases of bench.ingest, each once and then all once more."""
-    wanted = cases.chosen(_INGESTION)
-    runs: dict[str, list[Measurement]] = {case.name: [] for case in wanted}
     async with stack.running() as running:
         run.machine.update(await machine.describe(running))
-        bench = Bench(running, run.seconds)
-        for repeat in range(run.repeats):
-            for case in wanted:
-                figures = await case.run(bench)
-                runs[case.name].append(figures)
-                run.note(f"{repeat + 1}/{run.repeats} {case.title}: {figures['events_per_second']:,.0f} events/s")
+        wanted = cases.chosen(_INGESTION)
+        runs = await cases.repeated(Bench(running, run.seconds), wanted, run.repeats, run.note)
     run.most_per_second = _median(runs["b64"], "events_per_second")
     ratios = Ratios()
     for goal in report.judged(runs):
@@ -100,7 +94,7 @@ async def _open_load(run: Run) -> Found:
         loads = await open_load.OpenLoad.on_a_log(bench, most_per_second=most, note=run.note)
         runs: dict[str, list[Measurement]] = {}
         for repeat in range(run.repeats):
-            for way in ("gRPC", "REST"):
+            for way in open_load.WAYS:
                 for share in open_load.SHARES:
                     title = f"AppendEvent by {way}, {share:.0%} ({share * most:,.0f} calls/s)"
                     runs.setdefault(title, []).append(await loads.appends(way, share * most))

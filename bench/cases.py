@@ -219,6 +219,28 @@ def _names(name: str, case: Case) -> bool:
     return name == case.name or (len(name) == 1 and name.isalpha() and case.name.startswith(name))
 
 
+async def repeated(
+    bench: Bench, wanted: Sequence[Case], repeats: int, note: Callable[[str], None]
+) -> dict[str, list[Measurement]]:
+    """All cases once, then all once more: what disturbs the machine for a while disturbs figure and ceiling alike.
+
+    Raises:
+        LoadFailed: a call was not answered with OK.
+        WrongCount: not everything that was acknowledged is in the log, or more than that.
+    """
+    runs: dict[str, list[Measurement]] = {case.name: [] for case in wanted}
+    for repeat in range(repeats):
+        for case in wanted:
+            figures = await case.run(bench)
+            runs[case.name].append(figures)
+            note(
+                f"{repeat + 1}/{repeats} {case.name:7} {case.title:40} {figures['events_per_second']:9,.0f} events/s"
+                f"   p50 {figures['p50_ms']:.2f}  p99 {figures['p99_ms']:.2f} ms"
+                f"   (others used {figures.get('others_cpu', 0):.0%} of a core)"
+            )
+    return runs
+
+
 async def memory(bench: Bench, note: Callable[[str], None]) -> list[tuple[int, int]]:
     """How many events were sent in all, and how many bytes the server then held, again and again."""
     headers = await bench.headers("memory")

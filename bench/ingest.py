@@ -8,7 +8,6 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from bench import cases, events, load_program, machine, report, stack
-from bench.cases import Bench, Case, Measurement
+from bench.cases import Bench
 
 _WIDTH = 200
 _OUTPUT = Path(__file__).parent.parent / ".run" / "bench" / "ingest.json"
@@ -47,23 +46,6 @@ def _arguments() -> argparse.Namespace:
     return arguments
 
 
-async def _measure(
-    bench: Bench, wanted: list[Case], repeats: int, note: Callable[[str], None]
-) -> dict[str, list[Measurement]]:
-    """All cases once, then all once more: what disturbs the machine for a while disturbs figure and ceiling alike."""
-    runs: dict[str, list[Measurement]] = {case.name: [] for case in wanted}
-    for repeat in range(repeats):
-        for case in wanted:
-            figures = await case.run(bench)
-            runs[case.name].append(figures)
-            note(
-                f"{repeat + 1}/{repeats} {case.name:7} {case.title:40} {figures['events_per_second']:9,.0f} events/s"
-                f"   p50 {figures['p50_ms']:.2f}  p99 {figures['p99_ms']:.2f} ms"
-                f"   (others used {figures.get('others_cpu', 0):.0%} of a core)"
-            )
-    return runs
-
-
 async def _bench(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
     def note(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -80,7 +62,7 @@ async def _bench(arguments: argparse.Namespace, console: Console) -> dict[str, A
             "machine": await machine.describe(running),
             "load_average_before": machine.load_average(),
         }
-        runs = await _measure(bench, arguments.cases, arguments.repeats, note)
+        runs = await cases.repeated(bench, arguments.cases, arguments.repeats, note)
         result["cases"] = report.summary(runs)
         result["goals"] = report.judged(runs)
         result["runs"] = runs

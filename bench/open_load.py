@@ -6,13 +6,15 @@ its answer would never have sent.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from bench import queries, query_cases
 from bench.cases import Bench, Measurement
 from bench.load_program import Group
 from bench.query_log import Shape
 
+Way: TypeAlias = Literal["gRPC", "REST"]
+WAYS: Final[tuple[Way, ...]] = ("gRPC", "REST")
 SHARES: Final = (0.25, 0.5, 0.75)
 """Of the rate that 64 callers reach who wait for their answers."""
 READ_EVENTS: Final = 20_000
@@ -66,16 +68,18 @@ class OpenLoad:
         )
         return cls(bench, reads, append)
 
-    async def appends(self, way: str, calls_per_second: float) -> Measurement:
-        """AppendEvent alone, `way` is `gRPC` or `REST`.
+    async def appends(self, way: Way, calls_per_second: float) -> Measurement:
+        """AppendEvent alone.
 
         Raises:
             LoadFailed: a call was not answered with OK.
             WrongCount: not everything that was acknowledged is in the log, or more than that.
         """
         headers = await self._bench.headers("open")
-        kind, target = ("unary", self._bench.stack.service) if way == "gRPC" else ("rest", self._bench.stack.rest)
-        group = Group(kind, target, _CALLERS, headers, calls_per_second=calls_per_second)  # type: ignore[arg-type]
+        if way == "gRPC":
+            group = Group("unary", self._bench.stack.service, _CALLERS, headers, calls_per_second=calls_per_second)
+        else:
+            group = Group("rest", self._bench.stack.rest, _CALLERS, headers, calls_per_second=calls_per_second)
         return await self._bench.load(group)
 
     async def beside_reads(self) -> dict[str, Measurement]:
