@@ -14,26 +14,7 @@ import httpx
 from google.protobuf import json_format, message_factory
 
 from tests.calling import BOTH_WAYS, METHODS, Callers, as_json, refusal_of, route, texts
-
-HTTP_STATUS: Final = {
-    "INVALID_ARGUMENT": (3, 400),
-    "SCHEMA_VIOLATION": (3, 422),
-    "PII_POLICY_VIOLATION": (3, 422),
-    "UNAUTHENTICATED": (16, 401),
-    "FORBIDDEN": (7, 403),
-    "NOT_FOUND": (5, 404),
-    "ALREADY_EXISTS": (6, 409),
-    "FAILED_PRECONDITION": (9, 409),
-    "IDEMPOTENCY_CONFLICT": (6, 409),
-    "EVENT_ID_CONFLICT": (6, 409),
-    "TRACE_FINISHED": (9, 409),
-    "EVENT_SEQUENCE_INVALID": (10, 409),
-    "PROJECTION_OUT_OF_DATE": (10, 409),
-    "REPLAY_CONFLICT": (10, 409),
-    "RATE_LIMITED": (8, 429),
-    "STORAGE_UNAVAILABLE": (14, 503),
-}
-"""gRPC code and HTTP status of each reason: HTTP_API_CONTRACT.md, section 5.2."""
+from tests.fuzz.refusals import TABLE
 
 _TIME: Final = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
 FORMS: Final = {
@@ -188,7 +169,8 @@ async def _by_rest(
 
 def _rest_refusal(response: httpx.Response, error: dict[str, Any]) -> Told:
     refusal = Told((), canonical(error), named(response.headers))
-    assert (error["code"], response.status_code) == HTTP_STATUS[refusal.reason], f"{response.status_code}: {error}"
+    allowed = TABLE[refusal.reason]
+    assert (error["code"], (response.status_code,)) == (allowed.code, allowed.http), f"{response.status_code}: {error}"
     assert response.headers["content-type"] == "application/json", response.headers
     return refusal
 
@@ -221,7 +203,7 @@ def _grpc_refusal(error: grpc.aio.AioRpcError) -> Told:
     answer = refusal_of(error)
     refusal = Told((), canonical(answer.body), named(answer.metadata))
     number: int = error.code().value[0]
-    assert number == answer.code == HTTP_STATUS[refusal.reason][0], f"{error.code()}: {answer.body}"
+    assert number == answer.code == TABLE[refusal.reason].code, f"{error.code()}: {answer.body}"
     assert error.details() == answer.body["message"], "the status and its details do not say the same"
     return refusal
 

@@ -12,6 +12,7 @@ from decisiongraph_service.domain import vocabulary
 from decisiongraph_service.domain.vocabulary import TenantId
 from tests.calling import BOTH_WAYS, Answer, Callers
 from tests.logs import Connection
+from tests.traces import whole_trace
 
 TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 _HTTP: Final = {"INVALID_ARGUMENT": 400, "FORBIDDEN": 403, "NOT_FOUND": 404, "REPLAY_CONFLICT": 409}
@@ -123,6 +124,21 @@ async def keep_projector_out(owner: Connection, callers: Callers) -> None:
         callers.tenant.tenant_id,
         list(vocabulary.PROJECTIONS),
     )
+
+
+async def damage(owner: Connection, callers: Callers, events: list[dict[str, Any]], log_seq: int) -> None:
+    """Append events, of which the one at this position is damaged; the projections stand before it."""
+    # A held projection would not do: the projector may have read the event whole, and write it when it is let go.
+    await keep_projector_out(owner, callers)
+    await append(callers, events)
+    await owner.execute(
+        "UPDATE events SET payload = payload || ' ' WHERE tenant_id = $1 AND log_seq = $2",
+        callers.tenant.tenant_id,
+        log_seq,
+    )
+    await let_projector_in(owner, callers)
+    # Wakes the projector, which else would look again after a second.
+    await append(callers, whole_trace("after", 2))
 
 
 async def let_projector_in(owner: Connection, callers: Callers) -> None:

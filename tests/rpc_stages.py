@@ -1,18 +1,15 @@
 """What a call of both ways is made on: a tenant with a past, accounts and jobs, made as far as a case needs it."""
 
 import contextlib
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
-
-import asyncpg
 
 from decisiongraph_service.access import tenancy, tokens
 from decisiongraph_service.domain.vocabulary import TenantId
 from decisiongraph_service.runtime import server
 from decisiongraph_service.storage.database import Database
 from tests import jobs
-from tests.accounts import done, expire, make_key
+from tests.accounts import done, expire, make_key, owner_of
 from tests.calling import Callers, Service, Tenant
 from tests.golden_files import SCENARIOS
 from tests.rpc_examples import RULES
@@ -104,26 +101,12 @@ class Stage:
 
     async def stale(self) -> None:
         """The projections do not move any more and lag behind."""
-        async with self._owner() as owner:
+        async with owner_of(self.database_url) as owner:
             await jobs.keep_projector_out(owner, self.callers)
         await jobs.append(self.callers, whole_trace("late", 3))
 
     async def stopped(self) -> None:
         """The projections stand before a damaged event."""
-        async with self._owner() as owner:
-            await jobs.keep_projector_out(owner, self.callers)
-            await jobs.append(self.callers, whole_trace("broken", 3))
-            await owner.execute(
-                "UPDATE events SET payload = payload || ' ' WHERE tenant_id = $1 AND log_seq = $2", self.name, _DAMAGED
-            )
-            await jobs.let_projector_in(owner, self.callers)
-        await jobs.append(self.callers, whole_trace("after", 2))
+        async with owner_of(self.database_url) as owner:
+            await jobs.damage(owner, self.callers, whole_trace("broken", 3), _DAMAGED)
         await jobs.until_all(self.callers, "failed")
-
-    @contextlib.asynccontextmanager
-    async def _owner(self) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
-        connection = await asyncpg.connect(self.database_url)
-        try:
-            yield connection
-        finally:
-            await connection.close()

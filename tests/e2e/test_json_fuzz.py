@@ -2,23 +2,20 @@
 
 import json
 import urllib.parse
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.calling import METHODS, Answer, Callers, Service
+from tests.calling import METHODS, Answer, Callers, Service, route
 from tests.fuzz.effort import fuzzed
-from tests.fuzz.own_service import own_service
+from tests.fuzz.own_service import fuzzed_callers
 from tests.fuzz.refusals import faults, told
 from tests.fuzz.values import JSON, SCALARS, TEXTS, as_utf8, documents, near
 from tests.rpc_examples import OVER_REST, RULES, example, http_rule
 
-from decisiongraph_service.domain.vocabulary import TenantId
-
-_TENANT: Final = TenantId("fuzzed")
 _WITH_BODY: Final = sorted(rpc for rpc in OVER_REST if http_rule(METHODS[rpc][1]).body)
 _WITH_QUERY: Final = sorted(OVER_REST - set(_WITH_BODY))
 _TYPES: Final = (
@@ -69,36 +66,20 @@ _ODD_QUERIES: Final = (
 
 @pytest.fixture(scope="module")
 async def callers(service: Service, database_url: str) -> AsyncIterator[Callers]:
-    """Callers of a service of its own, which is ready at the end as it was at the beginning."""
-    async with own_service(service, database_url, _TENANT, DG_FRESHNESS_WAIT="0.2") as own:
-        answer = await own.callers.call("rest", "CreateTenant", {"tenant_id": _TENANT, "reason": "to fuzz"})
-        assert answer.ok, answer.body
-        yield own.callers
-        alive = await own.callers.call("rest", "GetReadiness", {})
-        assert alive.ok, alive.body
-
-
-def _target(rpc: str, request: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]]:
-    """Verb and path of an rpc, and what of the request is not in the path."""
-    rule = http_rule(METHODS[rpc][1])
-    verb = rule.WhichOneof("pattern")
-    rest, path = dict(request), str(getattr(rule, verb))
-    for name in [part.partition("}")[0] for part in path.split("{")[1:]]:
-        path = path.replace(f"{{{name}}}", urllib.parse.quote(str(rest.pop(name, "x")), safe=""))
-    return verb.upper(), path, rest
+    async with fuzzed_callers(service, database_url) as calling:
+        yield calling
 
 
 def _good_body(rpc: str) -> Any:
-    rule = http_rule(METHODS[rpc][1])
-    left = _target(rpc, example(rpc))[2]
-    return left if rule.body == "*" else left[rule.body]
+    _, _, _, body = route(rpc, example(rpc))
+    return body
 
 
 async def _answer(
     callers: Callers, rpc: str, *, body: bytes | None = None, query: str = "", content_type: str = "application/json"
 ) -> Answer:
     """What is answered; of a stream, whether it began."""
-    verb, path, _ = _target(rpc, example(rpc))
+    verb, path, _, _ = route(rpc, example(rpc))
     role = RULES[rpc].role
     headers = {"content-type": content_type} if body is not None else {}
     if role:
@@ -169,7 +150,7 @@ async def test_another_content_type_gets_a_success_or_an_error_of_the_contract(
 
 
 def _queries(rpc: str) -> st.SearchStrategy[str]:
-    left = _target(rpc, example(rpc))[2]
+    _, _, left, _ = route(rpc, example(rpc))
     names = st.sampled_from([field.name for field in METHODS[rpc][1].input_type.fields] or ["none"])
     text = urllib.parse.urlencode({name: str(value) for name, value in left.items()})
     pairs = st.lists(st.tuples(names | TEXTS, TEXTS | st.integers().map(str)), max_size=3)

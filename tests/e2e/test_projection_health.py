@@ -17,11 +17,10 @@ from tests.jobs import (
     append,
     ask,
     assert_refused,
+    damage,
     ended,
     health,
     jobs_held,
-    keep_projector_out,
-    let_projector_in,
     start,
     until_in,
     until_projected,
@@ -74,16 +73,7 @@ async def _repair(owner: Connection, callers: Callers) -> None:
 @pytest.fixture
 async def stopped(callers: Callers, owner: Connection) -> None:
     """All projections stand before a damaged event."""
-    # A held projection would not do: the projector may have read the event whole, and write it when it is let go.
-    await keep_projector_out(owner, callers)
-    await append(callers, [*whole_trace("whole", 3), *whole_trace("broken", 3)])
-    await owner.execute(
-        "UPDATE events SET payload = payload || ' ' WHERE tenant_id = $1 AND log_seq = $2",
-        callers.tenant.tenant_id,
-        _DAMAGED,
-    )
-    await let_projector_in(owner, callers)
-    await append(callers, whole_trace("after", 2))  # wakes the projector, which else would look again after a second
+    await damage(owner, callers, [*whole_trace("whole", 3), *whole_trace("broken", 3)], _DAMAGED)
     await _until(callers, "open_failures", 1, *vocabulary.PROJECTIONS)
 
 

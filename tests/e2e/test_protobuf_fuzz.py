@@ -1,7 +1,6 @@
 """Whatever bytes an rpc is sent, the answer is a success or a refusal of the contract, and the server lives on."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any, Final
 
 import grpc
@@ -12,13 +11,10 @@ from hypothesis import strategies as st
 from tests.calling import METHODS, Callers, Service, refusal_of
 from tests.fuzz import wire
 from tests.fuzz.effort import fuzzed
-from tests.fuzz.own_service import own_service
+from tests.fuzz.own_service import fuzzed_callers
 from tests.fuzz.refusals import REASONS, faults, told
 from tests.rpc_examples import RULES, example
 
-from decisiongraph_service.domain.vocabulary import TenantId
-
-_TENANT: Final = TenantId("fuzzed")
 _FURTHER: Final = (
     "/grpc.health.v1.Health/Check",
     "/grpc.health.v1.Health/Watch",
@@ -28,21 +24,8 @@ _FURTHER: Final = (
 
 @pytest.fixture(scope="module")
 async def callers(service: Service, database_url: str) -> AsyncIterator[Callers]:
-    """Callers of a service of its own, which is the same at the end and has logged no failure."""
-    async with own_service(service, database_url, _TENANT, DG_FRESHNESS_WAIT="0.2") as own:
-        answer = await own.callers.call("grpc", "CreateTenant", {"tenant_id": _TENANT, "reason": "to fuzz"})
-        assert answer.ok, answer.body
-        yield own.callers
-        alive = await own.callers.call("grpc", "GetReadiness", {})
-        assert alive.ok, alive.body
-        assert _failures(own.running.folder) == []
-
-
-def _failures(folder: Path) -> list[str]:
-    """The lines of the server's log that tell of a failure."""
-    lines = (folder / "logs/server.log").read_text().splitlines()
-    assert lines, "nothing was logged at all"
-    return [line for line in lines if "Traceback" in line or '"level": "error"' in line or "never retrieved" in line]
+    async with fuzzed_callers(service, database_url) as calling:
+        yield calling
 
 
 def _encoded(rpc: str) -> bytes:

@@ -4,6 +4,7 @@ import contextlib
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import asyncpg
 
@@ -12,7 +13,7 @@ from decisiongraph_service.domain.vocabulary import TenantId
 from decisiongraph_service.runtime import server
 from decisiongraph_service.storage import migrations
 from tests.another_server import another_server, callers_of
-from tests.calling import Callers, Service, Tenant
+from tests.calling import BOTH_WAYS, Callers, Service, Tenant
 
 _LIMITS = ("READ", "WRITE", "ADMIN", "PUBLIC", "EVENTS", "BYTES")
 
@@ -45,3 +46,24 @@ async def own_service(
         yield OwnService(running, url, callers)
     await owner.execute(f"DROP DATABASE {name} WITH (FORCE)")
     await owner.close()
+
+
+@contextlib.asynccontextmanager
+async def fuzzed_callers(service: Service, database_url: str) -> AsyncIterator[Callers]:
+    """Callers of such a service in a tenant. At the end it must be ready, and must have logged no failure."""
+    tenant_id = TenantId("fuzzed")
+    async with own_service(service, database_url, tenant_id, DG_FRESHNESS_WAIT="0.2") as own:
+        answer = await own.callers.call("grpc", "CreateTenant", {"tenant_id": tenant_id, "reason": "to fuzz"})
+        assert answer.ok, answer.body
+        yield own.callers
+        for way in BOTH_WAYS:
+            alive = await own.callers.call(way, "GetReadiness", {})
+            assert alive.ok, alive.body
+        assert _failures(own.running.folder) == []
+
+
+def _failures(folder: Path) -> list[str]:
+    """The lines of the server's log that tell of a failure."""
+    lines = (folder / "logs/server.log").read_text().splitlines()
+    assert lines, "nothing was logged at all"
+    return [line for line in lines if "Traceback" in line or '"level": "error"' in line or "never retrieved" in line]

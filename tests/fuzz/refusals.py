@@ -27,11 +27,11 @@ def _number(name: str) -> int | None:
     return None if not name.isidentifier() else int(getattr(grpc.StatusCode, name).value[0])
 
 
-REASONS: Final = {
+TABLE: Final = {
     reason: Allowed(category, _number(code), tuple(int(one) for one in http.split(",")))
     for reason, category, code, http in _ROW.findall(_CONTRACT.read_text())
-    if reason not in _NEVER
 }
+REASONS: Final = {reason: allowed for reason, allowed in TABLE.items() if reason not in _NEVER}
 # By the gateway, for bodies and headers that are too large.
 _FURTHER_HTTP: Final = {"INVALID_ARGUMENT": (413, 431)}
 

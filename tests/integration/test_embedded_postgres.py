@@ -2,14 +2,11 @@
 
 import os
 import pwd
-import shutil
 import signal
 import stat
 import subprocess
 import sys
-import tempfile
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
@@ -21,15 +18,6 @@ from decisiongraph_service.runtime.embedded_postgres import EmbeddedPostgres, Em
 
 IS_ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not IS_ROOT, reason="is about what root does")
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder that the account of Postgres can enter, unlike pytest's own."""
-    made = Path(tempfile.mkdtemp(prefix="decisiongraph-test-"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
 
 
 def children_in(folder: Path) -> children.Children:

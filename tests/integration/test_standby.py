@@ -5,9 +5,7 @@ a log that it saw an old state of.
 """
 
 import os
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import asyncpg
@@ -18,15 +16,6 @@ from decisiongraph_service.runtime import children, server
 from decisiongraph_service.runtime.embedded_postgres import EmbeddedPostgres
 from decisiongraph_service.storage import migrations
 from decisiongraph_service.storage.database import Database
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder that the account of Postgres can enter, unlike pytest's own."""
-    made = Path(tempfile.mkdtemp(prefix="decisiongraph-test-"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
 
 
 @pytest.fixture
