@@ -169,7 +169,8 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchReplay(self, request, context):
-        """Follows a job until it ends. Needs the permission of its mode. Over REST the answer is newline-delimited JSON.
+        """Follows a job until it ends. Needs the permission of its mode. Over REST the answer is newline-delimited JSON. Ends
+        with UNAUTHENTICATED when the token expires: ask again with a new one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

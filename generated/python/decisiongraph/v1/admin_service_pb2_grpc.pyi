@@ -42,7 +42,9 @@ class AdminServiceStub:
     ListReplays: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListReplaysRequest, _admin_service_pb2.ListReplaysResponse]
     """The tenant's jobs of the modes that the caller may see, newest first."""
     WatchReplay: _grpc.UnaryStreamMultiCallable[_admin_service_pb2.WatchReplayRequest, _admin_service_pb2.WatchReplayResponse]
-    """Follows a job until it ends. Needs the permission of its mode. Over REST the answer is newline-delimited JSON."""
+    """Follows a job until it ends. Needs the permission of its mode. Over REST the answer is newline-delimited JSON. Ends
+    with UNAUTHENTICATED when the token expires: ask again with a new one.
+    """
     CancelReplay: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CancelReplayRequest, _admin_service_pb2.CancelReplayResponse]
     """Stops a job. What it committed stays. Needs the permission of its mode. Fails with NOT_FOUND if the job is unknown,
     of another tenant, or no longer active.
@@ -102,7 +104,9 @@ class AdminServiceAsyncStub(AdminServiceStub):
     ListReplays: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListReplaysRequest, _admin_service_pb2.ListReplaysResponse]  # type: ignore[assignment]
     """The tenant's jobs of the modes that the caller may see, newest first."""
     WatchReplay: _aio.UnaryStreamMultiCallable[_admin_service_pb2.WatchReplayRequest, _admin_service_pb2.WatchReplayResponse]  # type: ignore[assignment]
-    """Follows a job until it ends. Needs the permission of its mode. Over REST the answer is newline-delimited JSON."""
+    """Follows a job until it ends. Needs the permission of its mode. Over REST the answer is newline-delimited JSON. Ends
+    with UNAUTHENTICATED when the token expires: ask again with a new one.
+    """
     CancelReplay: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CancelReplayRequest, _admin_service_pb2.CancelReplayResponse]  # type: ignore[assignment]
     """Stops a job. What it committed stays. Needs the permission of its mode. Fails with NOT_FOUND if the job is unknown,
     of another tenant, or no longer active.
@@ -179,7 +183,9 @@ class AdminServiceServicer:
         request: _admin_service_pb2.WatchReplayRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_admin_service_pb2.WatchReplayResponse], _abc.AsyncIterator[_admin_service_pb2.WatchReplayResponse]]:
-        """Follows a job until it ends. Needs the permission of its mode. Over REST the answer is newline-delimited JSON."""
+        """Follows a job until it ends. Needs the permission of its mode. Over REST the answer is newline-delimited JSON. Ends
+        with UNAUTHENTICATED when the token expires: ask again with a new one.
+        """
 
     def CancelReplay(
         self,
