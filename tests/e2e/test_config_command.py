@@ -91,6 +91,12 @@ def write(file: Path, text: str) -> None:
     file.write_text(text)
 
 
+@pytest.mark.parametrize("value", ["{bad", "[1]", "[" * 20_000, "1"])
+def test_a_variable_that_is_no_json_object_is_named(value: str) -> None:
+    for name in ("DG_LIMIT_OVERRIDES", "DG_TENANT_CLASSES"):
+        commands.assert_failed(commands.run("config", "show", **{name: value}), f"{name}: must be a JSON object")
+
+
 async def test_workers_have_the_settings_of_the_file_that_their_supervisor_read(
     service: Service, database_url: str, file: Path
 ) -> None:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from pydantic_settings import SettingsError
+from pydantic import ValidationError
 
 from decisiongraph_service.runtime import secret_texts, settings_sources
 from decisiongraph_service.runtime.settings import Settings, variable
@@ -108,7 +108,7 @@ def test_text_that_cannot_be_handed_on_is_refused(file: Path, monkeypatch: pytes
 def test_json_that_is_nested_too_deeply_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert file.exists()
     monkeypatch.setenv("DG_LIMIT_OVERRIDES", "[" * 50_000)
-    with pytest.raises(SettingsError, match="limit_overrides"):
+    with pytest.raises(ValidationError, match="limit_overrides"):
         Settings()
 
 

@@ -33,7 +33,6 @@ def choose_file(
 def settings(**given: Any) -> "Settings":
     """The settings, those `given` before those of the environment and of the file; ends the command if one is wrong."""
     from pydantic import ValidationError
-    from pydantic_settings import SettingsError
 
     from decisiongraph_service.runtime.settings import Settings
     from decisiongraph_service.runtime.settings_file import SettingsFileError
@@ -44,8 +43,6 @@ def settings(**given: Any) -> "Settings":
         failure.exit_with("; ".join(map(_explained, error.errors())))
     except SettingsFileError as error:
         failure.exit_with(str(error))
-    except SettingsError as error:
-        failure.exit_with(f"DG_ variables: {error}; write it as JSON")
 
 
 def _explained(error: "ErrorDetails") -> str:
@@ -60,6 +57,8 @@ def _explained(error: "ErrorDetails") -> str:
     if name == "database_url" and found[name] == "default":
         # It is what the other one leads to.
         name = "database_url_file"
+    if error["type"] == "dict_type":
+        said = "must be a table" if found[name] == "file" else "must be a JSON object"
     if found[name] == "file":
         return f"{os.environ.get(FILE_VARIABLE)}: {'.'.join(map(str, (name, *place[1:])))}: {said}"
     return f"{variable(name)}: {said}"

@@ -31,15 +31,11 @@ class Environment(EnvSettingsSource):
     """The variables that are settings."""
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
-        """The JSON of a variable.
-
-        Raises:
-            ValueError: it is no JSON, or nested too deeply.
-        """
+        """The JSON of a variable; the text itself if it is none, which validation refuses and knows the name of."""
         try:
             return super().decode_complex_value(field_name, field, value)
-        except RecursionError as error:
-            raise ValueError("is nested too deeply") from error
+        except (ValueError, RecursionError):
+            return value
 
 
 class Settings(BaseSettings):
