@@ -72,6 +72,8 @@ class _Calls:
         if not self._all_ended(_END_BY_ITSELF_SECONDS):
             self._cut_off(list(self.blocking))
             self._all_ended(_END_CUT_OFF_SECONDS)
+        # What a thread was opening while the others were cut off: the library waits in the child for the end of calls.
+        self._cut_off([one for one in self.blocking if one.has_streams or self.running])
 
     def after_fork(self) -> None:
         """In the parent: go on."""

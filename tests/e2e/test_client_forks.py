@@ -17,6 +17,11 @@ from tests.clients import all_of, client_of, token_of
 
 PRELUDE = """
 import asyncio, faulthandler, json, os, sys, threading, time, traceback
+
+# A child that hangs says where, and fails; registered first, so that it counts in what others do after a fork.
+# (Its parent must not do the same: that does not survive a fork.)
+os.register_at_fork(after_in_child=lambda: faulthandler.dump_traceback_later(30, exit=True))
+
 from decisiongraph_client import AsyncClient, Client, errors
 
 def record(client, count=1):
@@ -34,8 +39,6 @@ def fork(work, *arguments):
     if child == 0:
         code = 1
         try:
-            # A child that hangs says where, and fails. (Its parent must not do the same: that does not survive a fork.)
-            faulthandler.dump_traceback_later(30, exit=True)
             work(*arguments)
             code = 0
         except BaseException:
@@ -147,6 +150,42 @@ async def test_a_fork_among_calls_of_other_threads(service: Service, tenant: Ten
     """
     recorded = int(await succeeds(program, service, tenant, GRPC_ENABLE_FORK_SUPPORT=support))
     await assert_recorded(service, tenant, recorded)
+
+
+async def test_a_fork_while_another_thread_begins_a_stream(service: Service, tenant: Tenant, support: str) -> None:
+    """The stream is not there yet when the fork looks for streams, and is when the process forks."""
+    program = """
+        from decisiongraph_client._transports import SyncTransport
+
+        begins, opened = threading.Event(), SyncTransport._open
+
+        def open_slowly(transport):
+            begins.set()
+            time.sleep(0.1)
+            return opened(transport)
+
+        client = make()
+        record(client)
+        SyncTransport._open = open_slowly
+        seen = []
+
+        def watch():
+            for event in client.watch(since_log_seq=0):
+                seen.append(event.log_seq)
+                if len(seen) == 6:
+                    return
+
+        watching = threading.Thread(target=watch, daemon=True)
+        watching.start()
+        assert begins.wait(20)
+        SyncTransport._open = opened
+        wait([fork(record, client)])
+        watching.join(20)
+        assert seen == [1, 2, 3, 4, 5, 6], seen
+        client.close()
+    """
+    await succeeds(program, service, tenant, GRPC_ENABLE_FORK_SUPPORT=support)
+    await assert_recorded(service, tenant, 2)
 
 
 async def test_children_of_multiprocessing(service: Service, tenant: Tenant) -> None:
