@@ -31,6 +31,12 @@ AUDIENCE: Final = "decisiongraph"
 _ = error_details_pb2  # details are printed by their types
 METHODS: Final = {method.name: (path, method) for path, method in contract.methods()}
 BOTH_WAYS: Final = ("rest", "grpc")
+# By default the library waits up to two minutes before it tries again, and up to 20 seconds for a connection.
+_SOON_AGAIN: Final = (
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.min_reconnect_backoff_ms", 2_000),
+)
 
 
 @dataclass(frozen=True)
@@ -216,14 +222,23 @@ def route(rpc: str, request: Mapping[str, Any]) -> tuple[str, str, dict[str, Any
 
 
 async def wait_until_serving(address: str) -> None:
-    """Return when the server reports SERVING."""
-    async with asyncio.timeout(30), grpc.aio.insecure_channel(address) as channel:
-        stub: Any = health_pb2_grpc.HealthStub(channel)
-        while True:
-            try:
-                answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=2)
-                if answer.status == health_pb2.HealthCheckResponse.SERVING:
-                    return
-            except grpc.aio.AioRpcError:
-                pass
-            await asyncio.sleep(0.1)
+    """Return when the server reports SERVING.
+
+    Raises:
+        TimeoutError: it does not within a minute; the message says what it did last.
+    """
+    said: object = "no answer"
+    try:
+        async with asyncio.timeout(60), grpc.aio.insecure_channel(address, options=_SOON_AGAIN) as channel:
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            while True:
+                try:
+                    answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=2)
+                    if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                        return
+                    said = answer
+                except grpc.aio.AioRpcError as error:
+                    said = error.details()
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        raise TimeoutError(f"{address} does not serve: {said}") from None

@@ -240,8 +240,13 @@ async def _wait_serving(address: str, timeout_seconds: float) -> None:
     """
     import grpc
 
-    # A proxy of the environment is not for a server on this machine.
-    options = [("grpc.enable_http_proxy", 0), ("grpc.initial_reconnect_backoff_ms", 100)]
+    options = [
+        # A proxy of the environment is not for a server on this machine.
+        ("grpc.enable_http_proxy", 0),
+        # By default the library waits longer and longer, and finds a server that starts slowly long after it serves.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 500),
+    ]
     try:
         async with asyncio.timeout(timeout_seconds), grpc.aio.insecure_channel(address, options=options) as channel:
             while True:
