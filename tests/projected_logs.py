@@ -4,10 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from decisiongraph_service.domain import canonical, vocabulary
-from decisiongraph_service.domain.context_graph import (
-    EdgeRow,
-    NodeRow,
-)
+from decisiongraph_service.domain.context_graph import EdgeRow, NodeRow
 from decisiongraph_service.domain.events import ProjectedEvent
 from decisiongraph_service.domain.projection_pass import Before, Changes, Pass
 

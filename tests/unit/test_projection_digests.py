@@ -10,10 +10,7 @@ from hypothesis import strategies as st
 from tests.projected_logs import log_of, nodes_of, run
 
 from decisiongraph_service.domain import projection_digest
-from decisiongraph_service.domain.context_graph import (
-    EdgeRow,
-    NodeRow,
-)
+from decisiongraph_service.domain.context_graph import EdgeRow, NodeRow
 from decisiongraph_service.domain.precedent_index import PrecedentRow
 from decisiongraph_service.domain.projection_digest import DigestText
 from decisiongraph_service.domain.projection_pass import Changes
