@@ -22,6 +22,7 @@ from decisiongraph_service.storage.audit import Act
 from decisiongraph_service.storage.commit_signal import CommitSignal
 from decisiongraph_service.storage.database import Database
 from tests import samples
+from tests.logs import Connection
 
 POWERS = ReplayPowers((vocabulary.CATCH_UP, vocabulary.REBUILD, vocabulary.VERIFY), rebuild_enabled=True)
 ACT = Act("tester", "test", "to see", "request-1")
@@ -124,3 +125,12 @@ async def tenant_with(projections: Projections, traces: int, *, projected: bool 
     if projected:
         await projections.projector().catch_up(tenant_id)
     return tenant_id
+
+
+async def until_removed(owner: Connection, tenant_id: TenantId) -> None:
+    """Return when only live generations are known."""
+    query = "SELECT coalesce(bool_and(state = 'live'), false) FROM projection_generations WHERE tenant_id = $1"
+    async with asyncio.timeout(15):
+        # A task of a runner removes them.
+        while not await owner.fetchval(query, tenant_id):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)

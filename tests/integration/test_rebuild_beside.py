@@ -5,11 +5,11 @@ Rows and events are damaged by the owner of the database; no server could.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import TypeAlias
 
 import asyncpg
 import pytest
-from tests.replaying import ACT, Projections, tenant_with, trace
+from tests.logs import Connection
+from tests.replaying import ACT, Projections, tenant_with, trace, until_removed
 
 from decisiongraph_service.domain import vocabulary
 from decisiongraph_service.domain.vocabulary import TenantId
@@ -21,7 +21,6 @@ from decisiongraph_service.storage.commit_signal import CommitSignal
 from decisiongraph_service.storage.database import Database
 from decisiongraph_service.storage.projection_failures import ProjectionFailure
 
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 TABLES = ("graph_nodes", "graph_edges", "trace_summaries", "policy_evaluations", "precedents")
 LENGTH = 4
 """Events of a trace: the first three emit an edge each."""
@@ -57,14 +56,6 @@ async def generations(owner: Connection, tenant_id: TenantId) -> set[tuple[str, 
         "SELECT projection, generation, state, log_seq FROM projection_generations WHERE tenant_id = $1", tenant_id
     )
     return {(row["projection"], row["generation"], row["state"], row["log_seq"]) for row in rows}
-
-
-async def until_removed(owner: Connection, tenant_id: TenantId) -> None:
-    """Return when only live generations are known."""
-    async with asyncio.timeout(15):
-        # A task of a runner removes them.
-        while {state for _, _, state, _ in await generations(owner, tenant_id)} != {"live"}:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
 
 
 async def failures(database: Database, tenant_id: TenantId, *, resolved: bool = False) -> list[ProjectionFailure]:

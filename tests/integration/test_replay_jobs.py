@@ -6,11 +6,12 @@ Runners are killed between two steps by an exception that nothing in the service
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import asyncpg
 import pytest
-from tests.replaying import ACT, POWERS, Projections, tenant_with, trace
+from tests.logs import Connection
+from tests.replaying import ACT, POWERS, Projections, tenant_with, trace, until_removed
 
 from decisiongraph_service.domain import errors, vocabulary
 from decisiongraph_service.domain.replay import ReplayJob
@@ -23,7 +24,6 @@ from decisiongraph_service.storage import projection_failures, projection_state,
 from decisiongraph_service.storage.commit_signal import CommitSignal
 from decisiongraph_service.storage.database import Database
 
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 TABLES = ("graph_nodes", "graph_edges", "trace_summaries", "policy_evaluations", "precedents")
 EVENTS = 12
 """Of three traces: three batches of four."""
@@ -88,14 +88,6 @@ async def count_rows(owner: Connection, tenant_id: TenantId) -> dict[tuple[str, 
         statement = f"SELECT generation, count(*) FROM {table} WHERE tenant_id = $1 GROUP BY generation"  # noqa: S608
         found |= {(table, generation): count for generation, count in await owner.fetch(statement, tenant_id)}
     return found
-
-
-async def until_removed(owner: Connection, tenant_id: TenantId) -> None:
-    """Return when only live generations are known."""
-    async with asyncio.timeout(15):
-        # A task of a runner removes them.
-        while set((await generations(owner, tenant_id)).values()) != {"live"}:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
 
 
 async def silence(owner: Connection, job: ReplayJob) -> None:
