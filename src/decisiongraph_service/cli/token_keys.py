@@ -141,7 +141,7 @@ def _folder(settings: "Settings") -> Path:
 
 
 def _ring(settings: "Settings") -> "KeyRing":
-    from decisiongraph_service.runtime.server import token_keys
+    from decisiongraph_service.runtime.token_keys import token_keys
 
     _folder(settings)
     return token_keys(settings)

@@ -16,8 +16,9 @@ from decisiongraph.v1 import (
 )
 from decisiongraph_service.access import tenancy, tokens
 from decisiongraph_service.domain.vocabulary import TenantId
-from decisiongraph_service.runtime.server import clock_micros, token_keys
+from decisiongraph_service.runtime.server import clock_micros
 from decisiongraph_service.runtime.settings import Settings
+from decisiongraph_service.runtime.token_keys import token_keys
 from decisiongraph_service.storage.database import Database
 
 TENANT: Final = TenantId("demo")
