@@ -80,6 +80,17 @@ class Told:
             error = error.replace(text, text.replace(str(seconds), "<seconds>"))
         return replace(self, error=error, headers={**self.headers, "retry-after": "<seconds>"})
 
+    def without_time_of_check(self) -> "Told":
+        """The same landing page without the time at which the checks were made, which goes by."""
+        page = json.loads(self.messages[0])
+        html, found = re.subn(
+            r"checked at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC",
+            "checked at <time>",
+            base64.b64decode(page["data"]).decode(),
+        )
+        assert found == 1, html
+        return replace(self, messages=(_file(page["content_type"], html.encode()),))
+
     def with_message(self, message: str) -> "Told":
         """The same refusal in other words."""
         return replace(self, error=canonical({**json.loads(self.error), "message": message}))

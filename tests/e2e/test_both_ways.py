@@ -20,10 +20,11 @@ from decisiongraph_service.access import tokens
 
 @pytest.mark.parametrize("case", [case for case in SUCCESSES if not case.acts], ids=str)
 async def test_what_is_asked_is_answered_the_same(stage: Stage, case: Case) -> None:
-    request = await case.prepare(stage)
-    answer = await both(stage.callers, case.rpc, request, stage.headers(case.rpc), events=case.events)
-    assert not answer.error, answer.error
-    assert answer.headers == ({} if case.events else {"x-request-id": f"parity-{case.rpc}"})
+    request, headers = await case.prepare(stage), stage.headers(case.rpc)
+    answers = [await told(stage.callers, way, case.rpc, request, headers, events=case.events) for way in BOTH_WAYS]
+    assert not answers[0].error, answers[0].error
+    assert_same(*(case.without_time(answer) for answer in answers))
+    assert answers[0].headers == ({} if case.events else {"x-request-id": f"parity-{case.rpc}"})
 
 
 @pytest.mark.parametrize("case", [case for case in SUCCESSES if case.acts], ids=str)
