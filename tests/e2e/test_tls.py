@@ -19,10 +19,11 @@ import pytest
 import yaml
 from tests.calling import AUDIENCE, ISSUER, Service, Tenant
 from tests.certificates import Authority, Pem
+from tests.own_ports import own_port
 
 from decisiongraph.v1 import system_service_pb2, system_service_pb2_grpc
 from decisiongraph_service.access import keys
-from decisiongraph_service.runtime import children, config_template, edge_config, envoy, ports
+from decisiongraph_service.runtime import children, config_template, edge_config, envoy
 from decisiongraph_service.runtime.assets import asset
 from decisiongraph_service.runtime.edge_config import Certificate, EdgeTls
 from decisiongraph_service.runtime.gate import Gate
@@ -47,9 +48,9 @@ async def secured(service: Service, database_url: str) -> AsyncIterator[Secured]
     folder = Path(tempfile.mkdtemp(prefix="decisiongraph-test-"))
     outer, inner = Authority(folder / "outer", "outer"), Authority(folder / "inner", "inner")
     edge, server, client = outer.sign("edge"), inner.sign("server"), inner.sign("client")
-    grpc_port = ports.free_port()
-    rest_port = ports.free_port(besides=(grpc_port,))
-    admin_port = ports.free_port(besides=(grpc_port, rest_port))
+    grpc_port = own_port()
+    rest_port = own_port()
+    admin_port = own_port()
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("DG_")},
         "DG_DATABASE_URL": database_url,
@@ -67,7 +68,7 @@ async def secured(service: Service, database_url: str) -> AsyncIterator[Secured]
         listen=("127.0.0.1", rest_port),
         servers=[("127.0.0.1", grpc_port)],
         admin_port=admin_port,
-        gate=Gate(ISSUER, AUDIENCE, ports.free_port(besides=(grpc_port, rest_port, admin_port))),
+        gate=Gate(ISSUER, AUDIENCE, own_port()),
         tls=EdgeTls(Certificate(edge.cert, edge.key), inner.file, Certificate(client.cert, client.key)),
     )
     for name, text in files.items():
@@ -172,6 +173,8 @@ async def test_new_certificates_are_taken_without_a_restart(secured: Secured) ->
         moved.write_bytes(file.read_bytes())
         moved.replace(file)
     await _until(changed, 20)
+    # Connections are shared among several listeners: each of them must have taken the new one.
+    assert before[1] not in {(await _shown(secured))[1] for _ in range(40)}
     assert await _alive(secured, secured.client)
     async with httpx.AsyncClient(base_url=secured.rest, verify=_trusting(secured.outer), trust_env=False) as client:
         assert (await client.get("/api/readyz")).status_code == 200
@@ -213,13 +216,23 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path, break_it: Callable[
 def test_half_written_files_leave_the_certificate_that_works(tmp_path: Path) -> None:
     authority = Authority(tmp_path, "authority")
     pem = authority.sign("server")
-    tls = ServerTls(pem.cert, pem.key, None)
-    assert tls._changed() is None
+    changed = ServerTls(pem.cert, pem.key, None).follow()
+    assert changed() is None
     pem.cert.write_text("half")
-    assert tls._changed() is None
+    assert changed() is None
     authority.sign("server")
-    assert tls._changed() is not None
-    assert tls._changed() is None
+    assert changed() is not None
+    assert changed() is None
+
+
+def test_every_port_is_told_of_a_new_certificate(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "authority")
+    pem = authority.sign("server")
+    tls = ServerTls(pem.cert, pem.key, None)
+    ports_of_it = [tls.follow() for _ in range(3)]
+    authority.sign("server")
+    assert all(changed() is not None for changed in ports_of_it)
+    assert [changed() for changed in ports_of_it] == [None] * 3
 
 
 def _envoy_config(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -1,6 +1,7 @@
 """TLS of the gRPC server: its certificate and the authority of its clients', both read anew when they change."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -25,31 +26,57 @@ class ServerTls:
         """
         self._files = tuple(file for file in (cert_file, key_file, client_ca_file) if file is not None)
         self._client_ca = client_ca_file is not None
-        self._contents = _read(self._files)
-        self._configuration = _configuration(self._contents)
+        contents = _read(self._files)
+        self._held = _Held(contents, _configuration(contents))
 
     def credentials(self) -> grpc.ServerCredentials:
-        """What a port is opened with. Each new connection gets what the files hold by then."""
+        """What a port of one server is opened with. Each new connection gets what the files hold by then."""
+        held = self._held
         return grpc.dynamic_ssl_server_credentials(
-            self._configuration,
-            self._changed,  # type: ignore[arg-type] # None is an answer too: nothing has changed
+            held.configuration,
+            self.follow(held),  # type: ignore[arg-type] # None is an answer too: nothing has changed
             require_client_authentication=self._client_ca,
         )
 
-    def _changed(self) -> grpc.ServerCertificateConfiguration | None:
-        """What new connections are to be made with; None: what was before. Called for each."""
+    def follow(self, held: "_Held | None" = None) -> Callable[[], grpc.ServerCertificateConfiguration | None]:
+        """What a port asks before each connection: with what to make it, or None: as those before.
+
+        Every port needs one of its own, as each has to be told of a change. `held`: what it was opened with.
+        """
+        given = held or self._held
+
+        def changed() -> grpc.ServerCertificateConfiguration | None:
+            nonlocal given
+            now = self._read_anew()
+            if now.contents == given.contents:
+                return None
+            given = now
+            return now.configuration
+
+        return changed
+
+    def _read_anew(self) -> "_Held":
+        """What the files hold; what they held before, if that cannot be used."""
+        held = self._held
         try:
             contents = _read(self._files)
-            if contents == self._contents:
-                return None
-            self._configuration = _configuration(contents)
-            self._contents = contents
+            if contents == held.contents:
+                return held
+            self._held = held = _Held(contents, _configuration(contents))
         except ValueError as error:
             # Half-written or wrong: the certificate that works goes on.
             _log.warning("tls_files_unusable", cause=str(error))
-            return None
+            return held
         _log.info("tls_files_read_anew")
-        return self._configuration
+        return held
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What the files held when they were last usable."""
+
+    contents: tuple[bytes, ...]
+    configuration: grpc.ServerCertificateConfiguration
 
 
 def _read(files: Sequence[Path]) -> tuple[bytes, ...]:
