@@ -1,5 +1,7 @@
 """`decisiongraph append` as an importer uses it: what is in the log afterwards, what it says, and how it ends."""
 
+import asyncio
+import ctypes
 import json
 import signal
 import stat
@@ -8,12 +10,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from tests import commands, samples, traces
 from tests.calling import Callers, Service, Tenant
 from tests.commands import CommandLine, assert_failed
-
-from decisiongraph_service.runtime import ports
+from tests.own_ports import own_port
 
 _SECONDS = 30
 
@@ -137,6 +139,21 @@ async def test_what_a_slow_producer_writes_does_not_wait_for_a_full_request(
     assert "again to go on" in complaints
 
 
+async def test_an_interruption_is_heard_though_it_wakes_nobody_up(callers: Callers, command: CommandLine) -> None:
+    with command.started("append", stdin=True) as process:
+        assert process.stdin is not None
+        process.stdin.write(_lines(_events(1)[:1]))
+        process.stdin.flush()
+        until = time.monotonic() + _SECONDS
+        while not await _keys(callers):
+            assert time.monotonic() < until
+        await asyncio.sleep(1)  # Until it waits for the next line.
+        # As when a signal comes right before the wait begins: Python notes it, and nothing ends the wait.
+        another = next(one.id for one in psutil.Process(process.pid).threads() if one.id != process.pid)
+        assert ctypes.CDLL(None).tgkill(process.pid, another, signal.SIGINT) == 0
+        assert await asyncio.to_thread(process.wait, _SECONDS) == 130
+
+
 def test_fields_that_are_not_stored_are_told_once(command: CommandLine) -> None:
     events = [{**event, "causation_id": "x"} for event in _events(1)]
     ended = command.run("append", stdin=_lines(events))
@@ -160,7 +177,7 @@ def test_wrong_usage_is_told_before_anything_is_sent(command: CommandLine, tmp_p
 def test_without_the_service_or_the_right_it_is_one_line(
     command: CommandLine, service: Service, tenant: Tenant
 ) -> None:
-    nowhere = f"127.0.0.1:{ports.free_port()}"
+    nowhere = f"127.0.0.1:{own_port()}"
     for variables, word in (
         ({"DG_SERVER": nowhere}, "UNAVAILABLE"),
         ({"DG_TOKEN": tenant.tokens["reader"]}, "PERMISSION_DENIED"),

@@ -159,10 +159,12 @@ def _arriving(stream: BinaryIO) -> "Iterator[Line | None]":
     idle = False
     while True:
         try:
-            line = arrived.get(timeout=None if idle else _IDLE_SECONDS)
+            # Never for ever: a signal that comes right before does not end a wait, and is heard after it only.
+            line = arrived.get(timeout=_IDLE_SECONDS)
         except queue.Empty:
-            idle = True
-            yield None
+            if not idle:
+                idle = True
+                yield None
             continue
         idle = False
         if line is None:
