@@ -349,6 +349,7 @@ async def test_a_rare_match_among_thousands_is_found(callers: Callers) -> None:
     oldest = started("needle", "2025-12-31T00:00:00Z", title="Needle")
     for batch in ([oldest], *(many(2_101, ["hay"])[begin : begin + 700] for begin in range(0, 2_101, 700))):
         await append(callers, batch)
+    await jobs.until_projected(callers)
     for wanted in ({"query": "needle"}, {"until_started_at": "2025-12-31T23:59:59Z", "status": "open"}):
         answer = await ask(callers, "ListTraces", wanted)
         assert [trace["trace_id"] for trace in answer.body["traces"]] == ["needle"]

@@ -200,12 +200,16 @@ async def test_a_rebuild_raises_the_generation_and_a_verification_does_not(
 ) -> None:
     await append(callers, whole_trace("trace", 3))
     await until_projected(callers)
-    for mode, generation in (("rebuild", "2"), ("verify", "2"), ("rebuild", "4")):
+    known = dict.fromkeys(vocabulary.PROJECTIONS, 1)
+    for mode in ("rebuild", "verify", "rebuild"):
         assert (await ended(callers, await start(callers, projection=projection, mode=mode)))["status"] == "completed"
-        found = (await ask(callers, "GetProjectionHealth", {})).body["projections"]
-        assert {one["projection"]: one["generation"] for one in found} == {
-            name: generation if name in raised else "1" for name in vocabulary.PROJECTIONS
-        }
+        health = (await ask(callers, "GetProjectionHealth", {})).body["projections"]
+        found = {one["projection"]: int(one["generation"]) for one in health}
+        # By how much depends on whether the generation of the verification is forgotten by then.
+        risen = list(raised) if mode == "rebuild" else []
+        assert [name for name in vocabulary.PROJECTIONS if found[name] > known[name]] == risen
+        assert all(found[name] == known[name] for name in vocabulary.PROJECTIONS if name not in risen)
+        known = found
 
 
 async def test_the_digest_of_an_older_generation_is_not_shown(callers: Callers, database_url: str) -> None:
