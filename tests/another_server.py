@@ -11,10 +11,11 @@ from pathlib import Path
 import grpc
 import httpx
 
-from decisiongraph_service.runtime import children, envoy, ports
+from decisiongraph_service.runtime import children, envoy
 from decisiongraph_service.runtime.edge_spans import EdgeSpans
 from tests.calling import Callers, Service, Tenant, wait_until_serving
 from tests.conftest import envoy_config
+from tests.own_ports import own_port
 
 
 @contextlib.asynccontextmanager
@@ -24,9 +25,9 @@ async def another_server(service: Service, database_url: str, **environment: str
     With `DG_OTLP_ENDPOINT`, both make spans.
     """
     folder = Path(tempfile.mkdtemp(prefix="decisiongraph-test-"))
-    grpc_port = ports.free_port()
-    rest_port = ports.free_port(besides=(grpc_port,))
-    admin_port = ports.free_port(besides=(grpc_port, rest_port))
+    grpc_port = own_port()
+    rest_port = own_port()
+    admin_port = own_port()
     variables = {
         **{name: value for name, value in os.environ.items() if not name.startswith("DG_")},
         "DG_DATABASE_URL": database_url,

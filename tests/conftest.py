@@ -23,7 +23,7 @@ import pytest
 
 from decisiongraph_service.access import keys, tenancy, tokens
 from decisiongraph_service.domain.vocabulary import TenantId
-from decisiongraph_service.runtime import children, edge_spans, embedded_postgres, envoy, gate, ports, server
+from decisiongraph_service.runtime import children, edge_spans, embedded_postgres, envoy, gate, server
 from decisiongraph_service.runtime.assets import asset
 from decisiongraph_service.runtime.settings import Settings
 from decisiongraph_service.storage import migrations
@@ -32,6 +32,7 @@ from tests import example_programs
 from tests.calling import AUDIENCE, ISSUER, Callers, Service, Tenant, wait_until_serving
 from tests.example_programs import Example, Examples
 from tests.fuzz import effort
+from tests.own_ports import own_port
 from tests.rpc_stages import Stage
 
 
@@ -87,9 +88,9 @@ async def service(database_url: str) -> AsyncIterator[Service]:
     """A running server behind a running Envoy."""
     folder = Path(tempfile.mkdtemp(prefix="decisiongraph-test-"))
     key = keys.load_or_create(folder / "token-key.pem")
-    grpc_port = ports.free_port()
-    rest_port = ports.free_port(besides=(grpc_port,))
-    admin_port = ports.free_port(besides=(grpc_port, rest_port))
+    grpc_port = own_port()
+    rest_port = own_port()
+    admin_port = own_port()
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("DG_")},
         "DG_DATABASE_URL": database_url,
@@ -137,7 +138,7 @@ def envoy_config(
 ) -> str:
     """The committed configuration with these ports, for servers with these other issuers and spans."""
     settings = Settings(token_issuer=ISSUER, token_audience=AUDIENCE, external_issuers=external_issuers)
-    keys_port = ports.free_port(besides=(rest_port, grpc_port, admin_port))
+    keys_port = own_port()
     return envoy.render_config(
         asset("envoy/envoy.yaml"),
         rest_host="127.0.0.1",

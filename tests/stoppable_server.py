@@ -10,15 +10,16 @@ from pathlib import Path
 
 import psutil
 
-from decisiongraph_service.runtime import children, ports
+from decisiongraph_service.runtime import children
 from tests.calling import Service, wait_until_serving
+from tests.own_ports import own_port
 
 
 class StoppableServer:
     """Takes the tokens of the shared one. Without Envoy."""
 
     def __init__(self, service: Service, database_url: str, folder: Path, **environment: str) -> None:
-        port = ports.free_port()
+        port = own_port()
         self.address = f"127.0.0.1:{port}"
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("DG_")},

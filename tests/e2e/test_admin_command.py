@@ -18,10 +18,11 @@ import typer
 from tests.accounts import SYSTEM, UNKNOWN_SECRET, owner_of
 from tests.another_server import another_server
 from tests.calling import Service
+from tests.own_ports import own_port
 from typer.testing import CliRunner
 
 from decisiongraph_service.cli import main
-from decisiongraph_service.runtime import ports, server
+from decisiongraph_service.runtime import server
 from decisiongraph_service.storage import migrations
 
 _DECISIONGRAPH: Final = (sys.executable, "-m", "decisiongraph_service.cli.main")
@@ -261,8 +262,8 @@ def test_without_a_way_in_it_is_said_what_is_missing(installation: Installation)
     assert UNKNOWN_SECRET not in refused.stderr
     for missing in ({"DG_API_KEY": ""}, {"DG_SERVER": ""}):
         _assert_failed(installation.run("tenants", "list", **missing), "DG_SERVER", "DG_API_KEY", "make run")
-    _assert_failed(installation.run("tenants", "list", "--server", f"127.0.0.1:{ports.free_port()}"), "UNAVAILABLE")
-    nowhere = f"postgresql://nobody@127.0.0.1:{ports.free_port()}/nothing"
+    _assert_failed(installation.run("tenants", "list", "--server", f"127.0.0.1:{own_port()}"), "UNAVAILABLE")
+    nowhere = f"postgresql://nobody@127.0.0.1:{own_port()}/nothing"
     _assert_failed(installation.run("bootstrap", DG_DATABASE_URL=nowhere), "database")
 
 

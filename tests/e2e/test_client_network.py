@@ -10,11 +10,11 @@ import pytest
 from tests.calling import Service, Tenant
 from tests.certificates import Authority
 from tests.clients import KINDS, Kind, all_of, client_of, record_trace, taken
+from tests.own_ports import own_port
 from tests.stoppable_server import StoppableServer, stoppable_server
 from tests.tcp_proxy import TcpProxy, tcp_proxy
 
 from decisiongraph_client import RetryPolicy, Tls, _settings, errors
-from decisiongraph_service.runtime import ports
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ async def test_the_exchange_of_the_key_is_bounded_too_and_holds_nobody_up_beyond
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_port_that_nobody_listens_on_is_unreachable(service: Service, tenant: Tenant, kind: Kind) -> None:
-    server = f"127.0.0.1:{ports.free_port()}"
+    server = f"127.0.0.1:{own_port()}"
     async with client_of(kind, service, tenant, server=server, timeout=1.0) as client:
         begin = time.monotonic()
         with pytest.raises(errors.Unreachable) as raised:

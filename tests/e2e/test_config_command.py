@@ -9,8 +9,7 @@ import psutil
 import pytest
 from tests import commands
 from tests.calling import Service, wait_until_serving
-
-from decisiongraph_service.runtime import ports
+from tests.own_ports import own_ports_in_a_row
 
 _URL = "postgresql://dg:hush-hush@db:5432/decisions"
 
@@ -100,7 +99,7 @@ def test_a_variable_that_is_no_json_object_is_named(value: str) -> None:
 async def test_workers_have_the_settings_of_the_file_that_their_supervisor_read(
     service: Service, database_url: str, file: Path
 ) -> None:
-    port = ports.free_port()
+    port = own_ports_in_a_row(3)  # of the supervisor and its workers
     write(
         file,
         f'database_url = "{database_url}"\ngrpc_port = {port}\nworkers = 2\nallow_unsafe_database = true\n'

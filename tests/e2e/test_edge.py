@@ -15,8 +15,9 @@ import pytest
 from tests.appending import append_json, changed, started, writer
 from tests.calling import AUDIENCE, ISSUER, Answer, Callers, Service, rest_answer
 from tests.conftest import envoy_config
+from tests.own_ports import own_port
 
-from decisiongraph_service.runtime import children, envoy, ports
+from decisiongraph_service.runtime import children, envoy
 from decisiongraph_service.runtime.assets import asset
 
 
@@ -133,8 +134,8 @@ async def test_a_header_that_grpc_does_not_take_is_not_passed_on(callers: Caller
 @contextlib.asynccontextmanager
 async def envoy_before(port: int, *, waits: str = "30s") -> AsyncIterator[httpx.AsyncClient]:
     """REST through an Envoy in front of this port, which waits so long for answers."""
-    rest = ports.free_port(besides=(port,))
-    admin = ports.free_port(besides=(port, rest))
+    rest = own_port()
+    admin = own_port()
     folder = Path(tempfile.mkdtemp(prefix="decisiongraph-test-"))
     config = folder / "envoy.yaml"
     config.write_text(envoy_config(rest, port, admin).replace("timeout: 30s", f"timeout: {waits}"))
@@ -152,7 +153,7 @@ async def envoy_before(port: int, *, waits: str = "30s") -> AsyncIterator[httpx.
 @pytest.fixture
 async def nothing_behind() -> AsyncIterator[httpx.AsyncClient]:
     """An Envoy whose server is not there."""
-    async with envoy_before(ports.free_port()) as client:
+    async with envoy_before(own_port()) as client:
         yield client
 
 

@@ -20,8 +20,9 @@ from tests.calling import BOTH_WAYS, Answer, Callers, Service, rest_answer
 from tests.certificates import Authority
 from tests.conftest import envoy_config
 from tests.key_server import key_server, token_of
+from tests.own_ports import own_port
 
-from decisiongraph_service.runtime import children, envoy, ports
+from decisiongraph_service.runtime import children, envoy
 
 
 async def get_event(behind: Callers, way: str, headers: Mapping[str, str]) -> Answer:
@@ -35,7 +36,7 @@ class Switch:
     def __init__(self, target: str) -> None:
         self._host, _, port = target.partition(":")
         self._port = int(port)
-        self.port = ports.free_port()
+        self.port = own_port()
         self._listener: asyncio.Server | None = None
         self._open: set[asyncio.Task[None]] = set()
 
@@ -74,8 +75,8 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 @contextlib.asynccontextmanager
 async def envoy_for(callers: Callers, grpc_port: int) -> AsyncIterator[Callers]:
     """Both ways through one more Envoy, in front of what listens on this port."""
-    rest = ports.free_port(besides=(grpc_port,))
-    admin = ports.free_port(besides=(grpc_port, rest))
+    rest = own_port()
+    admin = own_port()
     with tempfile.TemporaryDirectory(prefix="decisiongraph-test-") as name:
         folder = Path(name)
         config = folder / "envoy.yaml"
@@ -225,7 +226,7 @@ async def test_an_issuer_beside_another_that_cannot_be_reached(
     service: Service, database_url: str, callers: Callers, tmp_path: Path
 ) -> None:
     closed = {**_CORP, "name": "away", "issuer": "https://away.example.com/"}
-    closed["jwks_url"] = f"http://127.0.0.1:{ports.free_port()}/keys"
+    closed["jwks_url"] = f"http://127.0.0.1:{own_port()}/keys"
     with key_server() as address:
         issuers = (closed, {**_CORP, "jwks_url": address})
         async with trusting(service, database_url, callers, tmp_path, *issuers) as behind:

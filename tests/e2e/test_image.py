@@ -13,8 +13,9 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 from tests import dockerfile
+from tests.own_ports import own_port
 
-from decisiongraph_service.runtime import envoy, ports
+from decisiongraph_service.runtime import envoy
 
 HEALTHCHECK = dockerfile.ROOT / "deploy" / "healthcheck.py"
 
@@ -78,7 +79,7 @@ def test_postgres_and_envoy_are_not_in_it(installed: Path) -> None:
 def test_a_server_runs_of_it(installed: Path, database_url: str, server_url: str, tmp_path: Path) -> None:
     for name, url in (("owner", database_url), ("server", server_url)):
         (tmp_path / name).write_text(url + "\n")
-    port = ports.free_port()
+    port = own_port()
     environment = {
         **dockerfile.environment(),
         "PATH": os.environ["PATH"],

@@ -13,9 +13,9 @@ from tests.another_server import another_server, callers_of
 from tests.appending import changed, started
 from tests.calling import Service, Tenant
 from tests.jobs import keep_projector_out, let_projector_in
+from tests.own_ports import own_port
 
 from decisiongraph_service.domain import vocabulary
-from decisiongraph_service.runtime import ports
 
 _WITHIN_SECONDS = 20
 
@@ -55,7 +55,7 @@ class Scraper:
 
 @pytest.fixture(scope="module")
 async def scraper(service: Service, database_url: str) -> AsyncIterator[Scraper]:
-    port = ports.free_port()
+    port = own_port()
     async with another_server(
         service,
         database_url,

@@ -13,6 +13,7 @@ import pytest
 from tests.another_server import another_server
 from tests.appending import started
 from tests.calling import AUDIENCE, ISSUER, Service, Tenant
+from tests.own_ports import own_port
 
 from decisiongraph_service.runtime import children, edge_config, envoy, ports
 from decisiongraph_service.runtime.edge_config import EdgeTls
@@ -23,9 +24,9 @@ from decisiongraph_service.runtime.gate import Gate
 async def one_of_two(service: Service, database_url: str) -> AsyncIterator[tuple[str, int]]:
     """The address of an Envoy before two servers, and the gRPC port of the one that may be stopped."""
     folder = Path(tempfile.mkdtemp(prefix="decisiongraph-test-"))
-    rest_port = ports.free_port()
-    admin_port = ports.free_port(besides=(rest_port,))
-    keys_port = ports.free_port(besides=(rest_port, admin_port))
+    rest_port = own_port()
+    admin_port = own_port()
+    keys_port = own_port()
     running = children.Children(folder / "logs", folder / "children.json")
     async with another_server(service, database_url, DG_DRAIN_SECONDS="5") as second:
         addresses = [(host, int(port)) for host, _, port in (one.grpc.rpartition(":") for one in (service, second))]

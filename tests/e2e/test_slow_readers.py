@@ -14,6 +14,7 @@ from google.protobuf import json_format
 from google.rpc import error_details_pb2, status_pb2
 from tests import samples
 from tests.calling import Service, Tenant, wait_until_serving
+from tests.own_ports import own_port
 
 from decisiongraph.v1 import (
     ingestion_service_pb2,
@@ -21,7 +22,7 @@ from decisiongraph.v1 import (
     query_service_pb2,
     query_service_pb2_grpc,
 )
-from decisiongraph_service.runtime import children, ports
+from decisiongraph_service.runtime import children
 
 _LARGE = 60
 """Events of 200 kB: far more than what the connection itself takes while nobody reads."""
@@ -56,7 +57,7 @@ class Impatient:
 @pytest.fixture(scope="module")
 async def address(service: Service, database_url: str) -> AsyncIterator[str]:
     folder = service.folder / "impatient"
-    port = ports.free_port()
+    port = own_port()
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("DG_")},
         "DG_DATABASE_URL": database_url,

@@ -11,10 +11,11 @@ from tests import commands, traces
 from tests.another_server import another_server, callers_of
 from tests.calling import Callers, Service, Tenant
 from tests.commands import CommandLine
+from tests.own_ports import own_port
 
 from decisiongraph_service.access import tenancy, tokens
 from decisiongraph_service.domain.vocabulary import TenantId
-from decisiongraph_service.runtime import ports, server
+from decisiongraph_service.runtime import server
 from decisiongraph_service.storage.database import Database
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ async def test_what_a_killed_worker_did_others_go_on_with(own_callers: Callers, 
     ("variables", "word"),
     [
         (dict, "DG_DATABASE_URL"),
-        (lambda: {"DG_DATABASE_URL": f"postgresql://nobody@127.0.0.1:{ports.free_port()}/no"}, "database"),
+        (lambda: {"DG_DATABASE_URL": f"postgresql://nobody@127.0.0.1:{own_port()}/no"}, "database"),
         (lambda: {"DG_PROJECTOR_ENABLED": "perhaps"}, "DG_PROJECTOR_ENABLED"),
     ],
 )

@@ -23,6 +23,7 @@ import pytest
 from google.protobuf import json_format
 from tests import samples
 from tests.calling import Service, wait_until_serving
+from tests.own_ports import own_port, own_ports_in_a_row
 
 from decisiongraph.v1 import ingestion_service_pb2, ingestion_service_pb2_grpc
 from decisiongraph_service.access import keys, tenancy
@@ -31,7 +32,7 @@ from decisiongraph_service.domain.events import StoredEvent
 from decisiongraph_service.domain.log_check import Damage
 from decisiongraph_service.domain.vocabulary import TenantId
 from decisiongraph_service.queries import log_audit
-from decisiongraph_service.runtime import children, ports, server
+from decisiongraph_service.runtime import children, server
 from decisiongraph_service.runtime.embedded_postgres import EmbeddedPostgres
 from decisiongraph_service.storage import event_log, migrations, projection_state
 from decisiongraph_service.storage.database import Database
@@ -95,19 +96,6 @@ class Aftermath:
     retried: list[tuple[tuple[TenantId, str], tuple[int, str], bool]]
 
 
-def _free_ports_in_a_row(count: int) -> int:
-    for _ in range(100):
-        first = ports.free_port()
-        with contextlib.suppress(OSError):
-            if all(_is_free(first + n) for n in range(1, count)):
-                return first
-    raise AssertionError("no free ports in a row")
-
-
-def _is_free(port: int) -> bool:
-    return not any(c.laddr and c.laddr.port == port for c in psutil.net_connections("tcp"))
-
-
 def _folder() -> Path:
     """One that the account of Postgres can enter."""
     folder = Path(tempfile.mkdtemp(prefix="decisiongraph-test-"))
@@ -124,8 +112,8 @@ async def _running() -> AsyncIterator[Stack]:
     try:
         await postgres.start(database_side)
         await migrations.upgrade(postgres.dsn, server.migrations_folder())
-        first = _free_ports_in_a_row(3)
-        second = ports.free_port(besides=range(first, first + 3))
+        first = own_ports_in_a_row(3)
+        second = own_port()
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("DG_")},
             "DG_DATABASE_URL": postgres.dsn,

@@ -22,6 +22,7 @@ import psutil
 import pytest
 from tests import samples
 from tests.calling import Service, wait_until_serving
+from tests.own_ports import own_port
 from tests.replaying import Projections
 
 from decisiongraph.v1 import (
@@ -33,7 +34,7 @@ from decisiongraph.v1 import (
 )
 from decisiongraph_service.access import keys
 from decisiongraph_service.domain.vocabulary import TenantId
-from decisiongraph_service.runtime import children, ports, server
+from decisiongraph_service.runtime import children, server
 from decisiongraph_service.storage import migrations, replay_jobs
 from decisiongraph_service.storage.commit_signal import CommitSignal
 from decisiongraph_service.storage.database import Database
@@ -95,7 +96,7 @@ class _Stack:
         """A serving server and its process id."""
         running = children.Children(self._folder / "logs", self._folder / f"{name}.json")
         self._started.append(running)
-        port = ports.free_port()
+        port = own_port()
         command = (sys.executable, "-m", "decisiongraph_service.cli.main", "serve")
         environment = {**self._environment, "DG_GRPC_PORT": str(port)}
         pid = await running.start(children.ChildSpec(name, command, env=environment))

@@ -10,11 +10,12 @@ from pathlib import Path
 import asyncpg
 import pytest
 from tests import samples
+from tests.own_ports import own_port
 from tests.replaying import Projections
 
 from decisiongraph_service.domain import errors
 from decisiongraph_service.queries.readiness import Readiness
-from decisiongraph_service.runtime import ports, server
+from decisiongraph_service.runtime import server
 from decisiongraph_service.storage import installation, migrations, projection_state
 from decisiongraph_service.storage.commit_signal import CommitSignal
 from decisiongraph_service.storage.database import Database
@@ -66,7 +67,7 @@ async def serve(url: str, folder: Path, **environment: str) -> tuple[int, str]:
             **{name: value for name, value in os.environ.items() if not name.startswith("DG_")},
             "DG_DATABASE_URL": url,
             "DG_DATA_DIR": str(folder),
-            "DG_GRPC_PORT": str(ports.free_port()),
+            "DG_GRPC_PORT": str(own_port()),
             **environment,
         },
         stdout=asyncio.subprocess.PIPE,

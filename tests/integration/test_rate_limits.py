@@ -5,11 +5,11 @@ import shutil
 from collections.abc import AsyncIterator
 
 import pytest
+from tests.own_ports import own_port
 
 from decisiongraph_service.access.rate_limits import RateLimits, Spending, parsed
 from decisiongraph_service.domain import errors
 from decisiongraph_service.domain.limits import RequestLimits
-from decisiongraph_service.runtime import ports
 
 READ = Spending("read")
 
@@ -93,7 +93,7 @@ def test_what_is_wrong_with_the_place_is_told_without_its_password(url: str) -> 
 
 
 async def test_without_the_shared_counters_each_process_counts_alone() -> None:
-    url = f"async+redis://127.0.0.1:{ports.free_port()}"
+    url = f"async+redis://127.0.0.1:{own_port()}"
     counters = [RateLimits.open(RequestLimits(read="3/hour"), {}, url) for _ in range(2)]
     assert await let_through(*counters) == 6
 
@@ -113,7 +113,7 @@ async def redis() -> AsyncIterator[str]:
     program = shutil.which("redis-server") or shutil.which("valkey-server")
     if program is None:
         pytest.skip("neither redis-server nor valkey-server is installed")
-    port = ports.free_port()
+    port = own_port()
     process = await asyncio.create_subprocess_exec(
         *(program, "--port", str(port), "--save", "", "--bind", "127.0.0.1"), stdout=asyncio.subprocess.DEVNULL
     )

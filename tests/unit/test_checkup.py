@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 from tests.certificates import Authority
+from tests.own_ports import own_port
 
 from decisiongraph_client import Tls
 from decisiongraph_client._settings import Endpoint
 from decisiongraph_service.cli.checkup import clock, connection, database, identity, machine
 from decisiongraph_service.cli.checkup.finding import Finding
-from decisiongraph_service.runtime import ports
 from decisiongraph_service.runtime.settings import Settings
 
 _DAY = 24 * 3600
@@ -221,5 +221,5 @@ def test_a_certificate_that_expires_soon_is_told() -> None:
 
 
 def test_a_place_where_nothing_listens_is_told() -> None:
-    assert connection.reach("127.0.0.1", ports.free_port()).status == "fail"
+    assert connection.reach("127.0.0.1", own_port()).status == "fail"
     assert connection.reach("no-such-host.invalid", 1).status == "fail"
