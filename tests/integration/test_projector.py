@@ -1,7 +1,9 @@
 """The projector applies each event once and in order, whoever else projects, and stops only where a log is damaged."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import pytest
@@ -11,6 +13,7 @@ from decisiongraph_service.access import tenancy
 from decisiongraph_service.domain import errors, vocabulary
 from decisiongraph_service.domain.vocabulary import TenantId
 from decisiongraph_service.ingestion.group_commit import GroupCommitter
+from decisiongraph_service.projection import passes
 from decisiongraph_service.projection import projector as projector_settings
 from decisiongraph_service.projection.projector import Projector
 from decisiongraph_service.queries.freshness import Freshness, FreshnessWait, ReadPosition
@@ -262,6 +265,9 @@ async def test_a_damaged_event_stops_its_tenant_only(own: Database, own_url: str
         await append_traces(own, signal, damaged, range(3, 4))
         await append_traces(own, signal, sound, range(3, 4))
         await until_at(own, sound, 12)
+        async with asyncio.timeout(15):
+            while len(await open_failures(own, damaged)) < len(vocabulary.PROJECTIONS):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
         assert await position(own, damaged) == 5, "it goes up to the damage and not past it"
         assert set(await summaries(own, damaged, 4)) == {"t0", "t1"}
     finally:
@@ -307,6 +313,37 @@ async def test_a_read_waits_for_what_was_committed_before_it(own: Database, sign
     assert not reading.done()
     await Projector(own, signal, clock=server.clock_micros).catch_up(tenant_id)
     assert await reading == ReadPosition(6, 6)
+
+
+async def test_a_projector_that_another_holds_up_does_not_turn_in_a_loop(
+    own: Database, own_url: str, signal: CommitSignal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant_id = await make_tenant(own, "held")
+    await append_traces(own, signal, tenant_id, range(1))
+    looks = 0
+    read_batch = passes.read
+
+    async def counted(*arguments: Any, **options: Any) -> passes.Batch:
+        nonlocal looks
+        looks += 1
+        return await read_batch(*arguments, **options)
+
+    monkeypatch.setattr(passes, "read", counted)
+    projector = Projector(own, signal, clock=server.clock_micros)
+    owner = await asyncpg.connect(own_url)
+    reading = asyncio.create_task(read(FreshnessWait(own, signal, wait_seconds=30), tenant_id, Freshness()))
+    began = time.monotonic()
+    try:
+        async with owner.transaction():
+            await owner.execute("SELECT FROM projection_generations WHERE tenant_id = $1 FOR UPDATE", tenant_id)
+            projector.start()
+            await asyncio.sleep(2)
+            assert 1 < looks <= 2 + (time.monotonic() - began) / projector_settings.CONTENTION_PAUSE_SECONDS
+        assert await reading == ReadPosition(3, 3)
+    finally:
+        reading.cancel()
+        await projector.stop()
+        await owner.close()
 
 
 async def test_a_position_beyond_the_head_is_out_of_date_after_the_wait(own: Database, signal: CommitSignal) -> None:

@@ -28,6 +28,8 @@ BATCH_EVENTS: Final = 200
 _POLL_SECONDS: Final = 1.0
 _PAUSE_SECONDS: Final = 0.02
 """Between two batches of a tenant, unless a read waits: a batch of many events costs little more than one of one."""
+CONTENTION_PAUSE_SECONDS: Final = 0.01
+"""Before a tenant's projections that another writer held are looked at again."""
 _TENANTS_AT_ONCE: Final = 2
 _FIRST_DELAY_SECONDS: Final = 0.25
 _LONGEST_DELAY_SECONDS: Final = 10.0
@@ -63,6 +65,8 @@ class Projector:
         self._spans = spans or Spans()
         self._asked_again: dict[TenantId, bool] = {}
         """The tenants at work, and whether they were asked for again meanwhile."""
+        self._held_by_others: set[TenantId] = set()
+        """Those of them whose last batch another writer did not let be written."""
         self._slots = asyncio.Semaphore(_TENANTS_AT_ONCE)
         self._task: asyncio.Task[None] | None = None
 
@@ -143,11 +147,17 @@ class Projector:
                     self._asked_again[tenant_id] = True
                     await asyncio.sleep(delay)
                     delay = min(2 * delay, _LONGEST_DELAY_SECONDS)
-                await self._signal.pause_projection(tenant_id, _PAUSE_SECONDS)
+                if tenant_id in self._held_by_others:
+                    self._held_by_others.remove(tenant_id)
+                    # Also if a read waits: haste would keep processor and database from the one that is at work.
+                    await asyncio.sleep(CONTENTION_PAUSE_SECONDS)
+                else:
+                    await self._signal.pause_projection(tenant_id, _PAUSE_SECONDS)
         except Exception:  # noqa: BLE001 - the outermost edge of this task; the next poll tries again
             _log.exception("projection_failed", tenant=tenant_id)
         finally:
             del self._asked_again[tenant_id]
+            self._held_by_others.discard(tenant_id)
 
     async def _next_batch(self, tenant_id: TenantId, limit: int) -> int:
         """Apply the next events; returns the limit for the batch after it, 0 if there is nothing to do now."""
@@ -171,6 +181,7 @@ class Projector:
                     # Another writer is at work on one of them; the others may be left to us.
                     if tenant_id in self._asked_again:
                         self._asked_again[tenant_id] = True
+                        self._held_by_others.add(tenant_id)
                     return 0
                 self._signal.projected(tenant_id)
                 self._tell(tenant_id, batch, changes.position, began)
