@@ -27,7 +27,8 @@ _DETAILS: Final = "grpc-status-details-bin"
 _REQUEST_ID: Final = "x-request-id"
 _DIGITS: Final = 19
 """Of the longest number that counts: that of 64 bits."""
-_LONGEST_WAIT_SECONDS: Final = 86_400
+_LONGEST_WAIT_SECONDS: Final = 315_576_000_000
+"""Of any valid `google.protobuf.Duration`."""
 
 
 @dataclass(frozen=True, slots=True)

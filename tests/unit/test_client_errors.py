@@ -167,6 +167,13 @@ def test_a_wait_that_cannot_be_counts_as_absent(seconds: int) -> None:
     assert errors.from_status(found, grpc.StatusCode.RESOURCE_EXHAUSTED).retry_after is None
 
 
+@pytest.mark.parametrize("seconds", [0, 1, 86_401, 366 * 86_400])
+def test_a_wait_may_be_as_long_as_a_limit_of_a_year(seconds: int) -> None:
+    found = status_pb2.Status(code=8)
+    found.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=seconds)))
+    assert errors.from_status(found, grpc.StatusCode.RESOURCE_EXHAUSTED).retry_after == seconds
+
+
 def test_another_error_of_the_library_is_internal() -> None:
     raised = errors.from_rpc_error(grpc.RpcError("strange"))
     assert (type(raised), raised.message) == (errors.Internal, "strange")
