@@ -44,7 +44,7 @@ def _run(*command: str | Path) -> str:
     # Of the test's environment nothing must be seen but the folders of caches.
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV", "DG_"))}
     done = subprocess.run(
-        [str(part) for part in command], env=kept, cwd="/", capture_output=True, text=True, timeout=120
+        [str(part) for part in command], env=kept, cwd="/", capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -58,7 +58,11 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (wheel,) = folder.glob("*.whl")
     _run(_UV, "venv", "--quiet", "--python", sys.executable, folder / "venv")
     python = folder / "venv" / "bin" / "python"
-    _run(_UV, "pip", "install", "--quiet", "--python", python, wheel)
+    # Of the versions that are locked: what is released today is no matter of this test.
+    locked = folder / "locked.txt"
+    no_more = ("--quiet", "--frozen", "--no-default-groups", "--no-emit-project", "--no-hashes", "--no-annotate")
+    _run(_UV, "export", "--project", _ROOT, *no_more, "--output-file", locked)
+    _run(_UV, "pip", "install", "--quiet", "--python", python, "--constraint", locked, wheel)
     return python
 
 
