@@ -36,6 +36,7 @@ _ATTEMPTS: Final = 3
 
 _TEMPORARY: Final = "decisiongraph-postgres-"
 _OWNER: Final = "owner.json"
+_SAME_OWNER_SECONDS: Final = 60.0
 _RECORD: Final = "children.json"
 
 _DURABLE: Final = ("fsync=on", "full_page_writes=on", "synchronous_commit=on")
@@ -301,7 +302,8 @@ def _remove_abandoned() -> None:
 def _lives(owner: Path) -> bool:
     pid, created = json.loads(owner.read_text())
     try:
-        return bool(psutil.Process(pid).create_time() == created)
+        # It follows the clock of the machine when that is set. Who is taken for another loses a database at work.
+        return bool(abs(psutil.Process(pid).create_time() - created) < _SAME_OWNER_SECONDS)
     except psutil.NoSuchProcess:
         return False
 
