@@ -125,6 +125,8 @@ class Stack:
         os.kill(self.postmaster, number)
         await self.database_side.wait_for_end()
         await self.database_side.stop()
+        # Waits for what a killed one left at work.
+        await asyncio.to_thread(self.postgres.prepare)
         await self.database_side.start(self.postgres.child())
         await self.database_side.during(self.postgres.wait_ready(_START_SECONDS))
 
