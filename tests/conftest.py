@@ -20,6 +20,7 @@ import asyncpg
 import grpc
 import httpx
 import pytest
+from hypothesis import HealthCheck, settings
 
 from decisiongraph_service.access import keys, tenancy, tokens
 from decisiongraph_service.domain.vocabulary import TenantId
@@ -34,6 +35,10 @@ from tests.example_programs import Example, Examples
 from tests.fuzz import effort
 from tests.own_ports import own_port
 from tests.rpc_stages import Stage
+
+# A stall of the machine is no fault of what is tested.
+settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any-machine")
 
 
 def pytest_report_header() -> str | None:
@@ -98,6 +103,8 @@ async def service(database_url: str) -> AsyncIterator[Service]:
         "DG_GRPC_PORT": str(grpc_port),
         "DG_SHUTDOWN_GRACE_SECONDS": "1",
         "DG_HEARTBEAT_SECONDS": "0.5",
+        # A busy machine is no stale projection; test_freshness.py has a server of its own.
+        "DG_FRESHNESS_WAIT": "5",
         # All tests share a few accounts; test_limits.py has a server of its own.
         **{f"DG_LIMIT_{name}": "off" for name in ("READ", "WRITE", "ADMIN", "PUBLIC", "EVENTS", "BYTES")},
         # The Postgres of a test run trades durability for speed.
@@ -137,7 +144,7 @@ def envoy_config(
     spans: edge_spans.EdgeSpans | None = None,
 ) -> str:
     """The committed configuration with these ports, for servers with these other issuers and spans."""
-    settings = Settings(token_issuer=ISSUER, token_audience=AUDIENCE, external_issuers=external_issuers)
+    of_server = Settings(token_issuer=ISSUER, token_audience=AUDIENCE, external_issuers=external_issuers)
     keys_port = own_port()
     return envoy.render_config(
         asset("envoy/envoy.yaml"),
@@ -145,7 +152,7 @@ def envoy_config(
         rest_port=rest_port,
         grpc_addresses=[("127.0.0.1", grpc_port)],
         admin_port=admin_port,
-        gate=gate.of_servers(settings, keys_port=keys_port),
+        gate=gate.of_servers(of_server, keys_port=keys_port),
         descriptor_set=asset("generated/decisiongraph.binpb"),
         lua_script=asset("envoy/http_status.lua"),
         spans=spans,

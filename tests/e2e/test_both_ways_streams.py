@@ -170,7 +170,7 @@ async def limited(service: Service, database_url: str) -> AsyncIterator[Service]
     async with another_server(
         service,
         database_url,
-        DG_LIMIT_ADMIN="2/hour",
+        DG_LIMIT_ADMIN="2/day",
         DG_MAX_WATCHERS_PER_TENANT="1",
         DG_DRAIN_SECONDS="10",
         DG_SHUTDOWN_GRACE_SECONDS="1",

@@ -28,15 +28,15 @@ async def proxy(service: Service) -> AsyncIterator[tuple[TcpProxy, str]]:
 async def test_a_connection_that_swallows_everything_ends_the_call_in_time(
     service: Service, tenant: Tenant, proxy: tuple[TcpProxy, str], kind: Kind, when: str
 ) -> None:
-    async with client_of(kind, service, tenant, server=proxy[1], timeout=1.5) as client:
+    async with client_of(kind, service, tenant, server=proxy[1], timeout=1.0) as client:
         if when == "in the middle":
-            await client.get_readiness()
+            await client.get_readiness(timeout=20)
         proxy[0].swallows = True
         for call in (lambda: client.get_trace("t"), lambda: record_trace(client), lambda: all_of(client.list_events())):
             begin = time.monotonic()
             with pytest.raises(errors.DeadlineExceeded):
                 await call()
-            assert 1 < time.monotonic() - begin < 4
+            assert 0.7 < time.monotonic() - begin < 4
         begin = time.monotonic()
         with pytest.raises(errors.DeadlineExceeded):
             await client.get_readiness(timeout=0.3)
@@ -82,7 +82,8 @@ async def test_a_slow_way_needs_no_second_try(service: Service, tenant: Tenant, 
 
 @pytest.fixture
 def _dead_connections_are_noticed_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
-    sooner = {f"grpc.{name}_ms": 500 for name in ("keepalive_time", "keepalive_timeout", "http2.ping_timeout")}
+    # Only in the tries: an answer of a living one may be late on a busy machine.
+    sooner = {"grpc.keepalive_time_ms": 500, "grpc.keepalive_timeout_ms": 2_000, "grpc.http2.ping_timeout_ms": 2_000}
     assert sooner.keys() <= dict(_settings._OPTIONS).keys()
     monkeypatch.setattr(_settings, "_OPTIONS", [(name, sooner.get(name, value)) for name, value in _settings._OPTIONS])
 
@@ -139,9 +140,12 @@ async def test_broken_connections_are_not_noticed(
     service: Service, tenant: Tenant, proxy: tuple[TcpProxy, str], kind: Kind
 ) -> None:
     async def break_again_and_again() -> None:
+        cut_in = -1
         while True:
             await asyncio.sleep(0.15)
-            proxy[0].cut()
+            if traces > cut_in:
+                cut_in = traces
+                proxy[0].cut()
 
     breaking = asyncio.create_task(break_again_and_again())
     traces = 0
@@ -155,7 +159,7 @@ async def test_broken_connections_are_not_noticed(
 
 @pytest.fixture(scope="module")
 async def limited(service: Service, database_url: str) -> AsyncIterator[StoppableServer]:
-    async with stoppable_server(service, database_url, DG_LIMIT_WRITE="8/second", DG_LIMIT_READ="3/hour") as made:
+    async with stoppable_server(service, database_url, DG_LIMIT_WRITE="8/second", DG_LIMIT_READ="3/year") as made:
         await made.start()
         yield made
 
@@ -209,7 +213,7 @@ async def test_a_limit_is_waited_for(
     monkeypatch.setattr(RetryPolicy, "delay", noticing)
     account = service.token(tenant_ids=[tenant.tenant_id], roles=["writer"], account_id=f"limited-{tenant.tenant_id}")
     async with client_of(kind, service, tenant, server=limited.address, token=account, timeout=30) as client:
-        await asyncio.gather(*(record_trace(client) for _ in range(6)))
+        await asyncio.gather(*(record_trace(client) for _ in range(12)))
     assert refusals
     for error, wait in zip(refusals, waits, strict=True):
         assert error.retry_after is not None

@@ -219,6 +219,9 @@ async def test_wrong_credentials_hold_events_until_they_are_mended(
         async with client_of("asyncio", service, tenant, outbox=path, **given) as client:
             traces.append(await record_trace(client))
             assert not await client.flush(1.0)
+            async with asyncio.timeout(20):
+                while client.delivery_error() is None:  # noqa: ASYNC110 - a thread makes it so
+                    await asyncio.sleep(0.05)
             assert type(client.delivery_error()) is error
             assert (client.outbox_status().waiting, client.outbox_status().refused) == (3 * len(traces), 0)
             await client.close(0)
@@ -258,7 +261,8 @@ async def test_the_end_comes_in_time_whatever_the_trouble(
                 await asyncio.sleep(0.2)
                 begin = time.monotonic()
                 assert await client.close(timeout) is False
-                assert time.monotonic() - begin < timeout + 0.75
+                # Calls, and SQLite for the file, would wait for ten seconds and more.
+                assert time.monotonic() - begin < timeout + 3
             if recording is not None:
                 with contextlib.suppress(errors.ClientClosed):
                     await recording
@@ -272,7 +276,7 @@ async def test_the_end_comes_in_time_when_all_threads_are_busy(service: Service,
     await asyncio.sleep(0.2)
     begin = time.monotonic()
     assert await client.close(0.3) is False
-    assert time.monotonic() - begin < 1
+    assert time.monotonic() - begin < 5, "it waited for a thread"
     release.set()
     await asyncio.gather(*busy)
 
@@ -361,7 +365,7 @@ async def test_memory_and_disk_stay_bounded_while_the_service_is_away(path: Path
         assert client.close(0) is False
     """
     command = [sys.executable, "-c", textwrap.dedent(program), str(path)]
-    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=120)
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     grown, full, files, waiting, size, most = (int(number) for number in done.stdout.split())
     assert full > 1_000

@@ -26,7 +26,7 @@ from decisiongraph.v1 import (
 )
 from decisiongraph_service.runtime import ports
 
-_DRAIN_SECONDS = 3
+_DRAIN_SECONDS = 8
 
 
 class Draining:

@@ -136,7 +136,7 @@ async def test_a_traceparent_that_is_none_disturbs_nobody(all_traced: Service, t
 
 async def test_paths_and_queries_stay_here(all_traced: Service, tenant: Tenant, collector: Collector) -> None:
     request_id = secrets.token_hex(8)
-    async with httpx.AsyncClient(base_url=all_traced.rest) as client:
+    async with httpx.AsyncClient(base_url=all_traced.rest, timeout=30) as client:
         headers = {"authorization": f"Bearer {tenant.tokens['reader']}", "x-request-id": request_id}
         answer = await client.get("/api/v1/precedents?query=hush-hush", headers=headers)
         assert answer.status_code == 200, answer.text
@@ -166,7 +166,7 @@ async def test_a_collector_that_goes_away_stops_no_call(service: Service, databa
 
 async def failed_connections(server: Service) -> int:
     """How often Envoy did not reach the collector."""
-    async with httpx.AsyncClient(base_url=server.admin) as admin:
+    async with httpx.AsyncClient(base_url=server.admin, timeout=30) as admin:
         text = (await admin.get("/stats?filter=cluster.collector.upstream_cx_connect_fail")).text
     return int((re.search(r": (\d+)", text) or ["", "0"])[1])
 

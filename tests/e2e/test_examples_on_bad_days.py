@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
@@ -17,6 +18,7 @@ from tests.unreliable_line import UnreliableLine, unreliable_line
 from decisiongraph_service.domain.vocabulary import TenantId
 from decisiongraph_service.storage.database import Database
 
+_LIMIT_SECONDS: Final = 3
 _OTHERS: Final = "others-of-the-account"
 _CUTS: Final = {
     "rest_httpx": (0, 900, 2500, 0, 1500),
@@ -77,7 +79,7 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 async def busy(service: Service, database_url: str) -> AsyncIterator[Service]:
     """A server that lets each account append eight times in three seconds."""
-    async with another_server(service, database_url, DG_LIMIT_WRITE="8/3second") as running:
+    async with another_server(service, database_url, DG_LIMIT_WRITE=f"8/{_LIMIT_SECONDS}second") as running:
         yield running
 
 
@@ -91,6 +93,8 @@ async def test_it_comes_back_when_a_limit_lets_it(
 
         async def use_up_the_limit() -> None:
             metadata = {"authorization": f"Bearer {token}", "x-request-id": _OTHERS}
+            # Windows begin at whole multiples of their length: not one that ends before the example has called.
+            await asyncio.sleep(_LIMIT_SECONDS - time.time() % _LIMIT_SECONDS)
             # At once, so that all of it comes free at once as well: the whole window lies before the example.
             calls = (callers.by_grpc("AppendEvent", {}, metadata) for _ in range(16))
             assert "RATE_LIMITED" in {answer.reason for answer in await asyncio.gather(*calls)}

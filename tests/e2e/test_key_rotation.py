@@ -18,7 +18,7 @@ from tests.calling import BOTH_WAYS, Callers, Service
 
 _COMMAND = (sys.executable, "-m", "decisiongraph_service.cli.main")
 _NOTICED_SECONDS = 15
-_GRACE_SECONDS = "8"
+_GRACE_SECONDS = "15"
 """Longer than Envoy takes to fetch a key that is published."""
 
 

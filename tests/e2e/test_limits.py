@@ -33,13 +33,13 @@ async def limited(service: Service, database: Database, database_url: str) -> As
     async with another_server(
         service,
         database_url,
-        DG_LIMIT_READ="20/hour",
-        DG_LIMIT_WRITE="30/hour",
-        DG_LIMIT_ADMIN="5/hour",
-        DG_LIMIT_PUBLIC="5/hour",
-        DG_LIMIT_EVENTS="1000/hour",
-        DG_LIMIT_BYTES="8388608/hour",
-        DG_LIMIT_OVERRIDES=json.dumps({_HURRIED: {"read": "3/hour"}}),
+        DG_LIMIT_READ="20/day",
+        DG_LIMIT_WRITE="30/day",
+        DG_LIMIT_ADMIN="5/day",
+        DG_LIMIT_PUBLIC="5/day",
+        DG_LIMIT_EVENTS="1000/day",
+        DG_LIMIT_BYTES="8388608/day",
+        DG_LIMIT_OVERRIDES=json.dumps({_HURRIED: {"read": "3/day"}}),
     ) as running:
         yield running
 
@@ -75,9 +75,9 @@ async def test_reads_beyond_the_limit_are_refused_and_told_when_to_come_back(
     assert refused.http_status == (429 if way == "rest" else None)
     (violation,) = refused.detail("QuotaFailure")["violations"]
     assert "scope read" in violation["subject"]
-    assert "20 per 1 hour" in violation["description"]
+    assert "20 per 1 day" in violation["description"]
     seconds = int(refused.metadata["retry-after"])
-    assert 1 <= seconds <= 3600
+    assert 1 <= seconds <= 24 * 3600
     assert refused.detail("RetryInfo")["retry_delay"] == f"{seconds}s"
 
 
@@ -131,7 +131,7 @@ async def test_the_events_of_a_batch_are_counted_one_by_one(limited_callers: Cal
     assert first.ok, first.body
     second = await limited_callers.call(way, "AppendEvents", {"events": whole_trace("u", 600)})
     assert second.reason == "RATE_LIMITED"
-    assert "1000 events per 1 hour" in second.detail("QuotaFailure")["violations"][0]["description"]
+    assert "1000 events per 1 day" in second.detail("QuotaFailure")["violations"][0]["description"]
     events = (await limited_callers.call("grpc", "ListEvents", {"page_size": 1000})).body["events"]
     assert len(events) == 600, "a refused batch leaves nothing behind"
 

@@ -28,7 +28,7 @@ class Scraper:
         self._url = f"http://127.0.0.1:{port}/metrics"
 
     async def text(self) -> str:
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=30) as client:
             return (await client.get(self._url)).raise_for_status().text
 
     async def value(self, name: str, **labels: str) -> float:

@@ -159,9 +159,9 @@ async def test_a_token_lives_fifteen_minutes_and_never_longer_than_its_key(calle
         answer = (await callers.call(way, "IssueToken", {"api_key": secret})).body
         claims = _claims(answer["token"])
         assert claims["sub"] == account
-        assert 0 <= claims["iat"] - int(begins.timestamp()) <= 5
-        assert 0 <= token_seconds - (claims["exp"] - claims["iat"]) <= (0 if token_seconds == 900 else 6)
-        assert claims["exp"] <= (begins + timedelta(seconds=token_seconds + 5)).timestamp()
+        assert int(begins.timestamp()) <= claims["iat"] <= datetime.now(UTC).timestamp()
+        of_key = (begins + timedelta(seconds=60)).timestamp()
+        assert claims["exp"] == (claims["iat"] + 900 if token_seconds == 900 else int(of_key))
         assert TIME.fullmatch(answer["expires_at"])
         assert datetime.fromisoformat(answer["expires_at"]).timestamp() == claims["exp"]
         await done(callers, "RevokeApiKey", account_id=account, key_id=key_id)
@@ -377,11 +377,11 @@ async def test_an_open_stream_of_appends_takes_no_more(callers: Callers, service
 
 @pytest.mark.parametrize("rpc", ["WatchEvents", "IngestEvents"])
 async def test_an_open_stream_ends_when_its_token_expires(callers: Callers, service: Service, rpc: str) -> None:
-    # It expired two seconds ago, and is taken for three more.
+    # It expires in a second, and is taken for five more.
     token = service.token(
         tenant_ids=[callers.tenant.tenant_id],
         roles=["reader", "writer"],
-        begins=int(time.time()) - 62,
+        begins=int(time.time()) - 59,
         lifetime_seconds=60,
     )
     metadata = (("authorization", f"Bearer {token}"),)

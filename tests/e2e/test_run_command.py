@@ -50,7 +50,7 @@ class Run:
 
     def read(self, trace_id: str) -> httpx.Response:
         headers = {"authorization": f"Bearer {self.token('reader')}"}
-        return httpx.get(f"{self.service['rest']}/api/v1/traces/{trace_id}", headers=headers)
+        return httpx.get(f"{self.service['rest']}/api/v1/traces/{trace_id}", headers=headers, timeout=30)
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:
         self.process.send_signal(number)
@@ -137,7 +137,7 @@ def test_the_addresses_and_tokens_are_there_for_programs_and_for_nobody_else(run
     assert str(run.service["rest"]) in run.printed
     assert str(run.service["grpc"]) in run.printed
     assert f"docs    {run.service['rest']}/docs" in run.printed
-    assert httpx.get(f"{run.service['rest']}/docs").status_code == 200
+    assert httpx.get(f"{run.service['rest']}/docs", timeout=30).status_code == 200
     assert all(run.token(role) in run.printed for role in ("reader", "writer", "admin"))
 
 
@@ -201,9 +201,9 @@ def test_another_token_makes_its_tenant(run: Run) -> None:
         "idempotency_key": "k",
         "payload": {"workflow": "w", "title": "t", "primary_entity": {"entity_type": "e", "entity_id": "1"}},
     }
-    appended = httpx.post(f"{run.service['rest']}/api/v1/events", json=event, headers=headers)
+    appended = httpx.post(f"{run.service['rest']}/api/v1/events", json=event, headers=headers, timeout=30)
     assert appended.json()["event"]["log_seq"] == "1", appended.text
-    assert httpx.get(f"{run.service['rest']}/api/v1/traces/t", headers=headers).status_code == 200
+    assert httpx.get(f"{run.service['rest']}/api/v1/traces/t", headers=headers, timeout=30).status_code == 200
 
 
 def test_the_stored_logs_check_out(run: Run) -> None:
@@ -232,7 +232,7 @@ def test_server_and_envoy_have_the_settings_of_a_file(folder: Path) -> None:
             token = token_of("RS256", issuer=corp, audience="decisions", tenants=["demo"], roles=["reader"])
             for one in (token, run.token("reader")):
                 headers = {"authorization": f"Bearer {one}"}
-                answer = httpx.get(f"{run.service['rest']}/api/v1/traces/refund-4711", headers=headers)
+                answer = httpx.get(f"{run.service['rest']}/api/v1/traces/refund-4711", headers=headers, timeout=30)
                 assert answer.status_code == 200, answer.text
         assert "http://127.0.0.1:9/v1/traces" in (folder / "data" / "envoy.yaml").read_text()
 

@@ -177,6 +177,8 @@ async def test_a_watch_ends_with_its_client(callers: Callers) -> None:
                 assert "heartbeat" in as_json(await call.read())
     for _ in range(3):
         with contextlib.suppress(httpx.ReadTimeout):
-            await callers.client.get("/api/v1/events:watch", headers=_reader(callers), timeout=0.3)
+            await callers.client.get(
+                "/api/v1/events:watch", headers=_reader(callers), timeout=httpx.Timeout(30, read=0.3)
+            )
     async with _watch(callers) as call:
         assert "heartbeat" in as_json(await call.read())

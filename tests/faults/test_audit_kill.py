@@ -22,7 +22,6 @@ from decisiongraph_service.storage.database import Database
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 _CALLERS: Final = 8
-_SECONDS: Final = 1.5
 _NUMBERS: Final = itertools.count()
 
 
@@ -70,7 +69,9 @@ async def test_acts_and_their_entries_are_the_same_after_a_kill(
     limits = {"DG_LIMIT_ADMIN": "off"}
     async with another_server(service, database_url, **limits) as running, callers_of(running, tenant) as callers:
         acting = [asyncio.create_task(_act_until_it_is_gone(callers, one, acknowledged)) for one in accounts]
-        await asyncio.sleep(_SECONDS)
+        async with asyncio.timeout(30):
+            while len(acknowledged) <= 8 * _CALLERS:  # noqa: ASYNC110 - eight callers fill it
+                await asyncio.sleep(0.05)
         await _kill(running)
         await asyncio.gather(*acting)
 

@@ -39,6 +39,7 @@ from decisiongraph_service.storage.database import Database
 
 _TENANTS = [TenantId(f"killed-{n}") for n in range(3)]
 _WRITERS = 8
+_LEAST_ACKNOWLEDGED = 500
 _CHANNEL = (("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 300))
 
 
@@ -54,9 +55,11 @@ class Stack:
     addresses: Sequence[str]
     supervisor: int
 
-    def kill_worker(self, index: int) -> None:
-        workers = sorted(psutil.Process(self.supervisor).children(), key=lambda process: process.create_time())
-        workers[index].kill()
+    async def kill_worker(self, index: int) -> None:
+        async with asyncio.timeout(10):
+            while len(workers := psutil.Process(self.supervisor).children()) <= index:  # noqa: ASYNC110 - its supervisor
+                await asyncio.sleep(0.05)
+        sorted(workers, key=lambda process: process.create_time())[index].kill()
 
     async def kill_postgres_and_start_it_again(self) -> None:
         os.kill(int((self.postgres.data / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
@@ -192,7 +195,7 @@ class Writer:
 async def _faults(stack: Stack) -> None:
     for index in (0, 1, 0):
         await asyncio.sleep(1.5)
-        stack.kill_worker(index)
+        await stack.kill_worker(index)
     await asyncio.sleep(1.5)
     await stack.kill_postgres_and_start_it_again()
     await asyncio.sleep(2.5)
@@ -204,6 +207,8 @@ async def _write_through_faults(stack: Stack, sent: Sent) -> None:
         for number in range(_WRITERS):
             group.create_task(Writer(number, stack, sent).run(stop))
         await _faults(stack)
+        while len(sent.acknowledged) <= _LEAST_ACKNOWLEDGED:  # noqa: ASYNC110 - the writers fill it
+            await asyncio.sleep(0.1)
         stop.set()
 
 
@@ -253,7 +258,7 @@ async def test_the_faults_were_felt_and_writing_went_on(aftermath: Aftermath) ->
     assert sum(aftermath.sent.failures.values()) > _WRITERS
     assert set(aftermath.sent.failures) <= {"UNAVAILABLE", "DEADLINE_EXCEEDED"}, "a fault looked like something else"
     assert aftermath.sent.given_up
-    assert len(aftermath.sent.acknowledged) > 500
+    assert len(aftermath.sent.acknowledged) > _LEAST_ACKNOWLEDGED
 
 
 async def test_every_acknowledged_event_is_where_it_was_said_to_be(aftermath: Aftermath) -> None:

@@ -15,6 +15,7 @@ from decisiongraph_service.storage import migrations
 from tests.another_server import another_server, callers_of
 from tests.calling import BOTH_WAYS, Callers, Service, Tenant
 
+_LIFETIME_SECONDS = 24 * 3600  # longer than `make fuzz` may take
 _LIMITS = ("READ", "WRITE", "ADMIN", "PUBLIC", "EVENTS", "BYTES")
 
 
@@ -38,7 +39,11 @@ async def own_service(
     url = database_url.rsplit("/", 1)[0] + f"/{name}"
     await migrations.upgrade(url, server.migrations_folder())
     limits = {f"DG_LIMIT_{limit}": "off" for limit in _LIMITS}
-    tenant = Tenant(tenant_id, {role: service.token(tenant_ids=[tenant_id], roles=[role]) for role in tokens.ROLES})
+    given = {
+        role: service.token(tenant_ids=[tenant_id], roles=[role], lifetime_seconds=_LIFETIME_SECONDS)
+        for role in tokens.ROLES
+    }
+    tenant = Tenant(tenant_id, given)
     async with (
         another_server(service, url, DG_HEARTBEAT_SECONDS="0.5", **limits, **environment) as running,
         callers_of(running, tenant) as callers,

@@ -108,15 +108,23 @@ class Writer:
 
 
 @contextlib.asynccontextmanager
-async def writing(writer: Writer) -> AsyncIterator[None]:
-    """Two tasks write inside this block."""
+async def writing(writer: Writer) -> AsyncIterator[asyncio.Event]:
+    """Two tasks write inside this block: half of it before the event that this gives is set, half of it after that."""
+    first_page = asyncio.Event()
+
+    async def write() -> None:
+        await writer.write(_MEANWHILE // 2)
+        await first_page.wait()
+        await writer.write(_MEANWHILE // 2)
+
     async with asyncio.TaskGroup() as group:
         for _ in range(2):
-            group.create_task(writer.write(_MEANWHILE))
+            group.create_task(write())
         try:
-            yield
+            yield first_page
         finally:
             writer.stopped = True
+            first_page.set()
 
 
 @dataclass(frozen=True)
@@ -206,12 +214,13 @@ async def read_while_writing(writer: Writer, fetch: Callable[[str], Awaitable[Pa
     found: list[Key] = []
     heads: list[int] = []
     token: str | None = ""
-    async with asyncio.timeout(60), writing(writer):
+    async with asyncio.timeout(60), writing(writer) as first_page:
         while token is not None:
             if token:
                 await writer.until_more()
             heads.append(writer.head)
             page, token = await fetch(token)
+            first_page.set()
             assert len(page) == _PAGE_SIZE or token is None, "only the last page may be short"
             found += page
     assert heads[-1] > heads[0] + 10, "hardly anything was written meanwhile"

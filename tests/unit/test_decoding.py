@@ -90,9 +90,9 @@ def test_a_request_that_is_too_long_is_told_both_sizes() -> None:
 def test_the_search_for_the_fault_is_bounded(filler: bytes) -> None:
     decode = decoding.tolerant_decoder(ingestion_service_pb2.AppendEventRequest, 10_000_000)
     data = field(1, filler * (4_000_000 // len(filler)) + field(2, BAD))
-    began = time.perf_counter()
+    began = time.process_time()
     assert found(decode(data)) == ("request", "MALFORMED")
-    assert time.perf_counter() - began < 1.0
+    assert time.process_time() - began < 1.0
 
 
 @given(st.binary(max_size=300))

@@ -128,14 +128,13 @@ async def test_a_flood_of_unknown_keys_does_not_ask_more_often(monkeypatch: pyte
         checked = verifier(source)
         began = time.monotonic()
         number = 0
-        while time.monotonic() - began < 1.2:
+        while number <= 20 or time.monotonic() - began < 1.2:
             number += 1
             stranger = SigningKey(Ed25519PrivateKey.generate())
             with pytest.raises(errors.Unauthenticated):
                 checked.verify(token(stranger, number))
             await asyncio.sleep(0.005)
         seconds = time.monotonic() - began
-        assert number > 20
         assert address.asked <= 1 + seconds / 0.5
         assert address.asked >= 2
 
@@ -285,7 +284,7 @@ def test_a_document_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_bad_answer_is_refused(monkeypatch: pytest.MonkeyPatch, path: str, said: str) -> None:
     if path == "slow":
-        monkeypatch.setattr(key_sources, "_TIMEOUT_SECONDS", 0.3)
+        monkeypatch.setattr(key_sources, "_TIMEOUT_SECONDS", 1.0)
     with serving() as address, pytest.raises(ValueError, match=said):
         key_sources.download(f"{address}/{path}")
 

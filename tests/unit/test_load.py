@@ -50,7 +50,7 @@ def _calls(answer: Callable[[], None]) -> Callable[[int], Callable[[], tuple[str
 
 
 async def test_every_caller_works_and_all_end() -> None:
-    measured = await load.run(_calls(lambda: None), seconds=0.05, callers=3)
+    measured = await load.run(_calls(lambda: None), seconds=0.5, callers=3)
     assert sorted(measured.by_rpc) == ["rpc-0", "rpc-1", "rpc-2"]
     assert all(one.seconds for one in measured.by_rpc.values())
 
@@ -60,14 +60,18 @@ async def test_no_more_callers_work_than_are_allowed() -> None:
     assert len(measured.by_rpc) == load.MAX_CALLERS
 
 
-async def test_what_may_succeed_later_is_counted_and_what_never_will_ends_the_load() -> None:
+async def test_what_may_succeed_later_is_counted_and_what_never_will_ends_the_load(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(load, "_AFTER_FAILURE_SECONDS", 1.0)
+
     def refuse(error: errors.ServiceError) -> Callable[[], None]:
         def answer() -> None:
             raise error
 
         return answer
 
-    measured = await load.run(_calls(refuse(errors.RateLimited("too much"))), seconds=0.05, callers=1)
+    measured = await load.run(_calls(refuse(errors.RateLimited("too much"))), seconds=0.5, callers=1)
     assert (list(measured.by_rpc["rpc-0"].seconds), measured.by_rpc["rpc-0"].failures) == ([], {"RATE_LIMITED": 1})
     with pytest.raises(errors.Forbidden):
         await load.run(_calls(refuse(errors.Forbidden("no writer"))), seconds=60, callers=2)
