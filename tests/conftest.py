@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -36,6 +37,8 @@ from tests.fuzz import effort
 from tests.own_ports import own_port
 from tests.rpc_stages import Stage
 
+# Commands that tests interrupt inherit it, and shells ignore it for what they run in the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # A stall of the machine is no fault of what is tested.
 settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any-machine")
