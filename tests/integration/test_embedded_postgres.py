@@ -1,11 +1,13 @@
 """The embedded Postgres: nothing is lost, nothing blocks the next start, root and ordinary accounts can run it."""
 
+import json
 import os
 import pwd
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -203,3 +205,16 @@ def test_an_ordinary_account_runs_it_as_itself() -> None:
         timeout=60,
     )
     assert (ran.returncode, ran.stdout.strip()) == (0, str(nobody.pw_uid)), ran.stderr
+
+
+def test_what_lives_is_not_removed_though_the_clock_was_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    begun = psutil.Process().create_time()
+    remains = {}
+    for name, said in {"set by seconds": begun - 3.0, "as it is": begun, "of another process": begun - 3600}.items():
+        folder = tmp_path / f"decisiongraph-postgres-{name}"
+        folder.mkdir()
+        (folder / "owner.json").write_text(json.dumps([os.getpid(), said]))
+        remains[name] = folder
+    embedded_postgres._remove_abandoned()
+    assert [name for name, folder in remains.items() if folder.exists()] == ["set by seconds", "as it is"]
