@@ -21,7 +21,6 @@ import asyncpg
 import grpc
 import httpx
 import pytest
-from hypothesis import HealthCheck, settings
 
 from decisiongraph_service.access import keys, tenancy, tokens
 from decisiongraph_service.domain.vocabulary import TenantId
@@ -39,9 +38,6 @@ from tests.rpc_stages import Stage
 
 # Commands that tests interrupt inherit it, and shells ignore it for what they run in the background.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# A stall of the machine is no fault of what is tested.
-settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("any-machine")
 
 
 def pytest_report_header() -> str | None:
@@ -147,7 +143,7 @@ def envoy_config(
     spans: edge_spans.EdgeSpans | None = None,
 ) -> str:
     """The committed configuration with these ports, for servers with these other issuers and spans."""
-    of_server = Settings(token_issuer=ISSUER, token_audience=AUDIENCE, external_issuers=external_issuers)
+    settings = Settings(token_issuer=ISSUER, token_audience=AUDIENCE, external_issuers=external_issuers)
     keys_port = own_port()
     return envoy.render_config(
         asset("envoy/envoy.yaml"),
@@ -155,7 +151,7 @@ def envoy_config(
         rest_port=rest_port,
         grpc_addresses=[("127.0.0.1", grpc_port)],
         admin_port=admin_port,
-        gate=gate.of_servers(of_server, keys_port=keys_port),
+        gate=gate.of_servers(settings, keys_port=keys_port),
         descriptor_set=asset("generated/decisiongraph.binpb"),
         lua_script=asset("envoy/http_status.lua"),
         spans=spans,

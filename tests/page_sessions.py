@@ -12,7 +12,7 @@ from typing import Final
 
 from tests.page_blocks import Block
 
-_MOST_SECONDS: Final = 120
+_MOST_SECONDS: Final = 30
 _DONE: Final = b"done\n"
 # Each reads the path of a script on a line, runs it in the one session, and says when it is done. A shell ends at a
 # failing command, and at the name of a variable that is not set; an interpreter at an exception.

@@ -196,9 +196,6 @@ async def _verified(caller: Caller, tenant: str) -> dict[str, Any]:
                 job_id = await caller.start_replay(tenant, "verify")
             except CallFailed:  # a rebuild that a fault interrupted may still be at work
                 await asyncio.sleep(0.5)
-        while True:
-            with contextlib.suppress(CallFailed):  # one that may have been lost is no verdict
-                job = await caller.replay(tenant, job_id)
-                if job["status"] not in ("queued", "running"):
-                    return job
+        while (job := await caller.replay(tenant, job_id))["status"] in ("queued", "running"):  # noqa: ASYNC110 - a server
             await asyncio.sleep(0.2)
+        return job

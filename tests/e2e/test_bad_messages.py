@@ -171,16 +171,13 @@ async def test_looking_for_what_is_wrong_does_not_hold_up_others(callers: Caller
     # Two million fields before the one that is broken, from somebody without a token.
     tags = field(13, b"") * 1_900_000
     request = field(1, tags + field(2, b"\xff"))
-    waits = []
-    for _ in range(3):
-        refusal = asyncio.create_task(callers.by_grpc_bytes("AppendEvent", request, {}))
-        await asyncio.sleep(0.05)
-        began = time.perf_counter()
-        await callers.by_grpc("GetLiveness", {}, {})
-        waits.append(time.perf_counter() - began)
-        assert (await refusal).reason == "UNAUTHENTICATED"
-    # What holds others up does it each time; other programs do not.
-    assert min(waits) < 1.5, f"another call waited {waits} s"
+    refusal = asyncio.create_task(callers.by_grpc_bytes("AppendEvent", request, {}))
+    await asyncio.sleep(0.05)
+    began = time.perf_counter()
+    await callers.by_grpc("GetLiveness", {}, {})
+    waited = time.perf_counter() - began
+    assert (await refusal).reason == "UNAUTHENTICATED"
+    assert waited < 1.5, f"another call waited {waited:.1f} s"
 
 
 async def test_thousands_of_violations_fit_the_answer(callers: Callers, database: Database) -> None:

@@ -261,8 +261,7 @@ async def test_the_end_comes_in_time_whatever_the_trouble(
                 await asyncio.sleep(0.2)
                 begin = time.monotonic()
                 assert await client.close(timeout) is False
-                # Calls, and SQLite for the file, would wait for ten seconds and more.
-                assert time.monotonic() - begin < timeout + 3
+                assert time.monotonic() - begin < timeout + 0.75
             if recording is not None:
                 with contextlib.suppress(errors.ClientClosed):
                     await recording
@@ -276,7 +275,7 @@ async def test_the_end_comes_in_time_when_all_threads_are_busy(service: Service,
     await asyncio.sleep(0.2)
     begin = time.monotonic()
     assert await client.close(0.3) is False
-    assert time.monotonic() - begin < 5, "it waited for a thread"
+    assert time.monotonic() - begin < 1
     release.set()
     await asyncio.gather(*busy)
 
@@ -365,7 +364,7 @@ async def test_memory_and_disk_stay_bounded_while_the_service_is_away(path: Path
         assert client.close(0) is False
     """
     command = [sys.executable, "-c", textwrap.dedent(program), str(path)]
-    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=300)
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     grown, full, files, waiting, size, most = (int(number) for number in done.stdout.split())
     assert full > 1_000

@@ -44,7 +44,7 @@ def _run(*command: str | Path) -> str:
     # Of the test's environment nothing must be seen but the folders of caches.
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV", "DG_"))}
     done = subprocess.run(
-        [str(part) for part in command], env=kept, cwd="/", capture_output=True, text=True, timeout=600
+        [str(part) for part in command], env=kept, cwd="/", capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

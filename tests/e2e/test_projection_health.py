@@ -200,16 +200,14 @@ async def test_a_rebuild_raises_the_generation_and_a_verification_does_not(
 ) -> None:
     await append(callers, whole_trace("trace", 3))
     await until_projected(callers)
-    known = dict.fromkeys(vocabulary.PROJECTIONS, 1)
-    for mode in ("rebuild", "verify", "rebuild"):
+    # The number of the verification's generation is free again once that is removed, which a task does in its own time.
+    for mode, generations in (("rebuild", {"2"}), ("verify", {"2"}), ("rebuild", {"3", "4"})):
         assert (await ended(callers, await start(callers, projection=projection, mode=mode)))["status"] == "completed"
         health = (await ask(callers, "GetProjectionHealth", {})).body["projections"]
-        found = {one["projection"]: int(one["generation"]) for one in health}
-        # By how much depends on whether the generation of the verification is forgotten by then.
-        risen = list(raised) if mode == "rebuild" else []
-        assert [name for name in vocabulary.PROJECTIONS if found[name] > known[name]] == risen
-        assert all(found[name] == known[name] for name in vocabulary.PROJECTIONS if name not in risen)
-        known = found
+        found = {one["projection"]: one["generation"] for one in health}
+        assert found.keys() == set(vocabulary.PROJECTIONS)
+        for name, generation in found.items():
+            assert generation in (generations if name in raised else {"1"}), f"{name} after {mode}: {found}"
 
 
 async def test_the_digest_of_an_older_generation_is_not_shown(callers: Callers, database_url: str) -> None:

@@ -39,7 +39,6 @@ from decisiongraph_service.storage.database import Database
 
 _TENANTS = [TenantId(f"killed-{n}") for n in range(3)]
 _WRITERS = 8
-_LEAST_ACKNOWLEDGED = 500
 _CHANNEL = (("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 300))
 
 
@@ -207,8 +206,6 @@ async def _write_through_faults(stack: Stack, sent: Sent) -> None:
         for number in range(_WRITERS):
             group.create_task(Writer(number, stack, sent).run(stop))
         await _faults(stack)
-        while len(sent.acknowledged) <= _LEAST_ACKNOWLEDGED:  # noqa: ASYNC110 - the writers fill it
-            await asyncio.sleep(0.1)
         stop.set()
 
 
@@ -258,7 +255,7 @@ async def test_the_faults_were_felt_and_writing_went_on(aftermath: Aftermath) ->
     assert sum(aftermath.sent.failures.values()) > _WRITERS
     assert set(aftermath.sent.failures) <= {"UNAVAILABLE", "DEADLINE_EXCEEDED"}, "a fault looked like something else"
     assert aftermath.sent.given_up
-    assert len(aftermath.sent.acknowledged) > _LEAST_ACKNOWLEDGED
+    assert len(aftermath.sent.acknowledged) > 500
 
 
 async def test_every_acknowledged_event_is_where_it_was_said_to_be(aftermath: Aftermath) -> None:

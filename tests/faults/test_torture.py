@@ -28,7 +28,7 @@ async def torture(*options: str) -> tuple[int, str]:
         stderr=asyncio.subprocess.STDOUT,
     )
     try:
-        async with asyncio.timeout(600):
+        async with asyncio.timeout(300):
             output, _ = await process.communicate()
     finally:
         if process.returncode is None:

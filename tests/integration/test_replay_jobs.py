@@ -280,11 +280,11 @@ async def test_a_stopped_runner_leaves_its_job_to_another_one(
     await gate.until_reached()
     await runner.stop()
     assert (await get(projections, tenant_id, job)).status == "running"
-    # Nobody has to find the runner silent.
     assert await owner.fetchval("SELECT runner_id FROM replay_jobs WHERE job_id = $1", job.job_id) is None
     gate.opened.set()
     projections.start_runner()
-    ended = await projections.ended(tenant_id, job.job_id)
+    async with asyncio.timeout(replay_jobs.RUNNER_LOST_SECONDS - 2):  # at once: nobody has to find the runner silent
+        ended = await projections.ended(tenant_id, job.job_id)
     assert (ended.status, ended.last_log_seq) == ("completed", EVENTS)
     assert ended.processed_events == 3 * EVENTS, "what the first runner applied counts as well"
     assert await projections.digests(tenant_id) == await projections.digests(await tenant_with(projections, 3))

@@ -342,7 +342,7 @@ def test_a_call_that_hangs_is_cut_off_in_time(outbox: Outbox, service: Service, 
     begin = time.monotonic()
     assert not delivery.flush(timeout)
     delivery.stop(0)
-    assert time.monotonic() - begin < timeout + 10, "it waited for the call"
+    assert time.monotonic() - begin < timeout + 1
     assert service.closed.is_set()
     assert outbox.status().waiting == 1
 

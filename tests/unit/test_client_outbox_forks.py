@@ -29,7 +29,7 @@ def in_child(work: Callable[[], object]) -> int:
 
 
 def wait_for(child: int) -> int:
-    for _ in range(1200):
+    for _ in range(300):
         pid, status = os.waitpid(child, os.WNOHANG)
         if pid:
             return os.waitstatus_to_exitcode(status)
