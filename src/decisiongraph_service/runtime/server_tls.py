@@ -31,19 +31,19 @@ class ServerTls:
 
     def credentials(self) -> grpc.ServerCredentials:
         """What a port of one server is opened with. Each new connection gets what the files hold by then."""
-        held = self._held
+        follow = self.follow()
         return grpc.dynamic_ssl_server_credentials(
-            held.configuration,
-            self.follow(held),  # type: ignore[arg-type] # None is an answer too: nothing has changed
+            self._held.configuration,
+            follow,  # type: ignore[arg-type] # None is an answer too: nothing has changed
             require_client_authentication=self._client_ca,
         )
 
-    def follow(self, held: "_Held | None" = None) -> Callable[[], grpc.ServerCertificateConfiguration | None]:
+    def follow(self) -> Callable[[], grpc.ServerCertificateConfiguration | None]:
         """What a port asks before each connection: with what to make it, or None: as those before.
 
-        Every port needs one of its own, as each has to be told of a change. `held`: what it was opened with.
+        Every port needs one of its own, as each has to be told of a change.
         """
-        given = held or self._held
+        given = self._held
 
         def changed() -> grpc.ServerCertificateConfiguration | None:
             nonlocal given
