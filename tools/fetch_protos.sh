@@ -14,6 +14,6 @@ mkdir -p third_party/google/api third_party/google/rpc third_party/buf/validate
 cp "$google"/api/{annotations,http,httpbody}.proto third_party/google/api/
 cp "$google"/rpc/{status,error_details,code}.proto third_party/google/rpc/
 
-command -v go >/dev/null || { echo "make generate needs Go (https://go.dev) for two plugins; running and testing do not." >&2; exit 1; }
+command -v go >/dev/null || { echo "make check and make generate need Go (https://go.dev); running and testing do not." >&2; exit 1; }
 module=$(cd / && go mod download -json "$protovalidate" | "$OLDPWD/$python" -c 'import json, sys; print(json.load(sys.stdin)["Dir"])')
 install -m 0644 "$module"/proto/protovalidate/buf/validate/validate.proto third_party/buf/validate/
